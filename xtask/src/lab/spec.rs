@@ -1,0 +1,288 @@
+//! The lab file as types: what may stand in it, and what each word means.
+//!
+//! The JSON Schema is generated from these types, so a doc comment here is the help an editor shows.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// A lab: what to install, what to do to it, and what must then be true.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct LabSpec {
+    /// Short name, used for file names and namespaces: lower-case letters, digits and dashes.
+    pub lab: String,
+    /// The heading of reports.
+    pub title: String,
+    /// What is graded, and how many points each criterion is worth.
+    pub rubric: Vec<Criterion>,
+    /// What is installed for every experiment.
+    pub target: TargetSpec,
+    /// The experiments, in the order the page tells them. Each has a namespace of its own.
+    pub experiments: Vec<Experiment>,
+}
+
+/// One line of the rubric. The points of its claims and of the page sections it asks for add up to its own.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Criterion {
+    /// Name that claims refer to.
+    pub id: String,
+    /// What the rubric table shows.
+    pub title: String,
+    /// Points to be earned.
+    pub points: f64,
+    /// Headings that the page must hold, each worth the same share of what the claims leave over.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sections: Vec<String>,
+}
+
+/// The chart under test.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TargetSpec {
+    /// Folder of the chart, relative to the lab file.
+    pub chart: String,
+    /// Name of the Helm release.
+    pub release: String,
+    /// Values for every install, over the chart's own.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub values: Values,
+}
+
+/// Helm values.
+pub type Values = BTreeMap<String, serde_json::Value>;
+
+/// A question, what is done to answer it, and what must then be true.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Experiment {
+    /// Name on the command line, in file names and of the namespace: lower-case letters, digits and dashes.
+    pub id: String,
+    /// The question it answers: its heading on the page.
+    pub question: String,
+    /// Deadline of the whole experiment in seconds.
+    #[serde(default = "default_experiment_timeout_s")]
+    pub timeout_s: u64,
+    /// Done in this order. The namespace is empty at first; what is watched is watched before the first step.
+    pub steps: Vec<Step>,
+    /// Judged after the last step.
+    pub claims: Vec<Claim>,
+}
+
+fn default_experiment_timeout_s() -> u64 {
+    180
+}
+
+/// A sentence that must be true.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Claim {
+    /// Name, unique in the lab.
+    pub id: String,
+    /// What Kubernetes, the chart or the app promises, in one sentence.
+    pub says: String,
+    /// The criterion it counts for.
+    pub criterion: String,
+    /// Points it earns.
+    pub points: f64,
+    /// Page or KEP that makes the promise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<String>,
+    /// CEL expression over what the steps recorded and over `timeline`; must be true.
+    pub expect: String,
+}
+
+/// One thing done. What it records is found in expressions under the name given with `as`.
+///
+/// Every recorded value holds `started_ms` and `ended_ms`, so it also marks a point in the timeline.
+/// Strings hold `${expression}`, a CEL expression whose value is put in its place.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Step {
+    /// `helm upgrade --install` of the target, then wait until its workloads are rolled out.
+    Install(Install),
+    /// The same release again with values over those it has.
+    Upgrade(Install),
+    /// `helm uninstall`, then wait until its pods are gone.
+    Uninstall(Uninstall),
+    /// Run `kubectl` or `helm` and keep what it prints.
+    Run(Run),
+    /// Run a command inside pods with `kubectl exec`; recorded by pod name.
+    Exec(Exec),
+    /// Resolve names from inside pods with `nslookup`; recorded by pod name, then by name.
+    Resolve(Resolve),
+    /// Visit pods through port-forwards, or a service through the API server's proxy.
+    Visit(Visit),
+    /// Keep the objects of the namespace as they are now.
+    Observe(Observe),
+    /// Wait until an expression over the watched objects is true.
+    Await(Await),
+    /// Watch for a while, and keep what happened meanwhile.
+    Hold(Hold),
+}
+
+/// Install or upgrade the target.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Install {
+    /// Name for expressions.
+    #[serde(rename = "as", default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Values for this step, over those of the target and of the steps before.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub values: Values,
+    /// Another release of the same chart beside the target's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub release: Option<String>,
+    /// Go on only when every StatefulSet and Deployment of the namespace is rolled out.
+    #[serde(default = "yes")]
+    pub wait: bool,
+    /// Deadline in seconds.
+    #[serde(default = "default_rollout_timeout_s")]
+    pub timeout_s: u64,
+}
+
+/// Uninstall the release.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Uninstall {
+    /// Name for expressions.
+    #[serde(rename = "as", default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Another release than the target's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub release: Option<String>,
+    /// Deadline in seconds for the pods to be gone.
+    #[serde(default = "default_rollout_timeout_s")]
+    pub timeout_s: u64,
+}
+
+/// A `kubectl` or `helm` command line.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Run {
+    /// Name for expressions: `stdout`, `stderr`, `status`.
+    #[serde(rename = "as", default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// The command line, split like a shell splits it, run without a shell. The namespace is added.
+    pub command: String,
+    /// Exit status that is no failure of the step.
+    #[serde(default)]
+    pub status: i32,
+    /// Deadline in seconds.
+    #[serde(default = "default_command_timeout_s")]
+    pub timeout_s: u64,
+}
+
+/// A command inside pods.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Exec {
+    /// Name for expressions: a map by pod name to `stdout`, `stderr`, `status`.
+    #[serde(rename = "as", default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Names of pods; all of the set when left out.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pods: Vec<String>,
+    /// The command line, split like a shell splits it.
+    pub command: String,
+    /// Exit status that is no failure of the step.
+    #[serde(default)]
+    pub status: i32,
+}
+
+/// DNS questions from inside pods.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Resolve {
+    /// Name for expressions: a map by pod name, then by the name asked, to `addresses`, `stdout`, `status`.
+    #[serde(rename = "as", default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Names of the pods that ask; all of the set when left out.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pods: Vec<String>,
+    /// Names to resolve. A name that does not resolve is recorded, it does not fail the step.
+    pub names: Vec<String>,
+    /// Record type asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub record: Option<String>,
+}
+
+/// HTTP requests that count.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Visit {
+    /// Name for expressions: a map by pod name (or, through a service, by the pod that answered) to
+    /// `answers` and to the `last` count read.
+    #[serde(rename = "as", default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Names of pods to visit through port-forwards, side by side; all of the set when nothing is named.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pods: Vec<String>,
+    /// Name of a service to visit instead.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service: Option<String>,
+    /// Path asked for; counting is `/`, reading is `/visits`.
+    #[serde(default = "default_path")]
+    pub path: String,
+    /// Requests to each pod, by position: `[3, 1, 2]`; the last number holds for those after it.
+    #[serde(default = "once")]
+    pub times: Vec<u32>,
+}
+
+/// The objects of the namespace at one moment.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Observe {
+    /// Name for expressions: `pods`, `statefulsets`, `deployments`, `services`, `volume_claims`, `endpoints`,
+    /// `revisions`, `jobs`, each a map by name to the object as the API has it.
+    #[serde(rename = "as")]
+    pub name: String,
+}
+
+/// A wait with a deadline.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Await {
+    /// Name for expressions.
+    #[serde(rename = "as", default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// CEL expression over the watched objects (`pods`, `statefulsets`, …), what was recorded, and `timeline`.
+    pub until: String,
+    /// Deadline in seconds.
+    #[serde(default = "default_rollout_timeout_s")]
+    pub timeout_s: u64,
+}
+
+/// A window of time in which something is expected not to happen.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Hold {
+    /// Name for expressions: `events`, the transitions of the window.
+    #[serde(rename = "as")]
+    pub name: String,
+    /// Length of the window in seconds.
+    pub seconds: u64,
+}
+
+fn yes() -> bool {
+    true
+}
+
+fn once() -> Vec<u32> {
+    vec![1]
+}
+
+fn default_path() -> String {
+    "/".to_owned()
+}
+
+fn default_rollout_timeout_s() -> u64 {
+    90
+}
+
+fn default_command_timeout_s() -> u64 {
+    30
+}
