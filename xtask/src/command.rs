@@ -1,0 +1,406 @@
+//! Runs one tool: its own process group, a deadline, output captured or kept in a log, and an error that
+//! shows the command as one would paste it, its status and the end of what it printed.
+
+use std::collections::VecDeque;
+use std::ffi::{OsStr, OsString};
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use rustix::process::{Pid, Signal, kill_process_group};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::process::Child;
+
+/// A tool's answer may not fill the memory: what comes after this many bytes is dropped.
+const CAPTURE_LIMIT: u64 = 16 << 20;
+/// Lines of output that an error shows.
+const TAIL_LINES: usize = 15;
+
+/// A command to run. Cheap to clone; nothing runs until one of the three methods at the end is awaited.
+#[derive(Debug, Clone)]
+pub struct Command {
+    program: PathBuf,
+    args: Vec<OsString>,
+    env: Vec<(OsString, Option<OsString>)>,
+    dir: Option<PathBuf>,
+    deadline: Duration,
+}
+
+/// What a command that ended left behind.
+#[derive(Debug, Clone)]
+pub struct Output {
+    /// Exit status; -1 when a signal ended it.
+    pub status: i32,
+    /// What it printed.
+    pub stdout: String,
+    /// What it complained.
+    pub stderr: String,
+    /// How long it ran.
+    pub duration: Duration,
+}
+
+/// A command that ran and failed.
+#[derive(Debug, thiserror::Error)]
+#[error("`{command}` {reason}{}", tail_of(.output))]
+pub struct CommandFailed {
+    /// The command as one would paste it.
+    pub command: String,
+    /// How it failed.
+    pub reason: String,
+    /// The end of what it printed.
+    pub output: String,
+}
+
+fn tail_of(output: &str) -> String {
+    let lines: Vec<&str> = output.trim_end().lines().collect();
+    let tail = &lines[lines.len().saturating_sub(TAIL_LINES)..];
+    if tail.is_empty() {
+        String::new()
+    } else {
+        format!("\n{}", tail.join("\n"))
+    }
+}
+
+impl Command {
+    /// A command with a deadline of two minutes.
+    pub fn new(program: impl Into<PathBuf>) -> Self {
+        Self {
+            program: program.into(),
+            args: vec![],
+            env: vec![],
+            dir: None,
+            deadline: Duration::from_secs(120),
+        }
+    }
+
+    /// Adds an argument.
+    #[must_use]
+    pub fn arg(mut self, arg: impl AsRef<OsStr>) -> Self {
+        self.args.push(arg.as_ref().to_owned());
+        self
+    }
+
+    /// Adds arguments.
+    #[must_use]
+    pub fn args<A: AsRef<OsStr>>(mut self, args: impl IntoIterator<Item = A>) -> Self {
+        self.args
+            .extend(args.into_iter().map(|arg| arg.as_ref().to_owned()));
+        self
+    }
+
+    /// Sets an environment variable.
+    #[must_use]
+    pub fn env(mut self, key: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> Self {
+        self.env
+            .push((key.as_ref().to_owned(), Some(value.as_ref().to_owned())));
+        self
+    }
+
+    /// Keeps an environment variable of ours from the command.
+    #[must_use]
+    pub fn env_remove(mut self, key: impl AsRef<OsStr>) -> Self {
+        self.env.push((key.as_ref().to_owned(), None));
+        self
+    }
+
+    /// Runs in another folder.
+    #[must_use]
+    pub fn dir(mut self, dir: impl Into<PathBuf>) -> Self {
+        self.dir = Some(dir.into());
+        self
+    }
+
+    /// Ends the command and its children after this time.
+    #[must_use]
+    pub fn deadline(mut self, deadline: Duration) -> Self {
+        self.deadline = deadline;
+        self
+    }
+
+    /// Runs it and returns what it left behind, whatever its status.
+    ///
+    /// # Errors
+    /// When it can't be started or does not end by its deadline.
+    pub async fn output(&self) -> Result<Output> {
+        let started = Instant::now();
+        let mut group = self.spawn(Stdio::piped(), Stdio::piped())?;
+        let mut stdout_pipe = group
+            .child
+            .stdout
+            .take()
+            .context("no stdout pipe")?
+            .take(CAPTURE_LIMIT);
+        let mut stderr_pipe = group
+            .child
+            .stderr
+            .take()
+            .context("no stderr pipe")?
+            .take(CAPTURE_LIMIT);
+        let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
+        let ended = tokio::time::timeout(self.deadline, async {
+            let (out, err, status) = tokio::join!(
+                stdout_pipe.read_to_end(&mut stdout),
+                stderr_pipe.read_to_end(&mut stderr),
+                group.child.wait()
+            );
+            out?;
+            err?;
+            status
+        })
+        .await;
+        let (stdout, stderr) = (lossy(stdout), lossy(stderr));
+        match ended {
+            Ok(status) => {
+                let status = status.with_context(|| format!("`{self}` was lost"))?;
+                group.ended = true;
+                Ok(Output {
+                    status: status.code().unwrap_or(-1),
+                    stdout,
+                    stderr,
+                    duration: started.elapsed(),
+                })
+            }
+            Err(_) => Err(self.overdue(stdout + &stderr).into()),
+        }
+    }
+
+    /// Runs it and returns what it printed.
+    ///
+    /// # Errors
+    /// As [`Command::output`], and when its status isn't 0.
+    pub async fn read(&self) -> Result<String> {
+        let output = self.output().await?;
+        if output.status == 0 {
+            Ok(output.stdout)
+        } else {
+            Err(self.failed(output).into())
+        }
+    }
+
+    /// Runs it with everything it prints appended to `log`, and each line of it shown to `on_line`.
+    ///
+    /// # Errors
+    /// As [`Command::read`]; the log can't be written.
+    pub async fn logged(&self, log: &Path, mut on_line: impl FnMut(&str)) -> Result<()> {
+        let open = || -> std::io::Result<_> {
+            std::fs::create_dir_all(log.parent().unwrap_or(Path::new(".")))?;
+            std::fs::OpenOptions::new().create(true).append(true).open(log)
+        };
+        let mut file =
+            tokio::fs::File::from_std(open().with_context(|| format!("cannot write {}", log.display()))?);
+        file.write_all(format!("$ {self}\n").as_bytes()).await?;
+        let (reader, writer) = std::io::pipe().context("no pipe for the command's output")?;
+        let mut group = self.spawn(writer.try_clone()?.into(), writer.into())?;
+        let reader = tokio::net::unix::pipe::Receiver::from_owned_fd(reader.into())?;
+        let mut lines = BufReader::new(reader).split(b'\n');
+        let mut tail: VecDeque<String> = VecDeque::new();
+        let ended = tokio::time::timeout(self.deadline, async {
+            // A grandchild may hold the pipe open when the command itself is long gone: its end counts.
+            let mut status = None;
+            loop {
+                tokio::select! {
+                    biased;
+                    line = lines.next_segment() => {
+                        let Some(line) = line? else { break };
+                        let line = String::from_utf8_lossy(&line).into_owned();
+                        file.write_all(format!("{line}\n").as_bytes()).await?;
+                        on_line(&line);
+                        tail.push_back(line);
+                        if tail.len() > TAIL_LINES {
+                            tail.pop_front();
+                        }
+                    }
+                    ended = group.child.wait(), if status.is_none() => status = Some(ended?),
+                    () = tokio::time::sleep(Duration::from_millis(200)), if status.is_some() => break,
+                }
+            }
+            file.flush().await?;
+            match status {
+                Some(status) => Ok(status),
+                None => group.child.wait().await,
+            }
+        })
+        .await;
+        let output = Vec::from(tail).join("\n");
+        match ended {
+            Err(_) => Err(self.overdue(output).into()),
+            Ok(status) => {
+                let status: std::process::ExitStatus =
+                    status.with_context(|| format!("`{self}` was lost"))?;
+                group.ended = true;
+                if status.success() {
+                    return Ok(());
+                }
+                let reason = format!("ended with {status}; all it printed is in {}", log.display());
+                Err(CommandFailed {
+                    command: self.to_string(),
+                    reason,
+                    output,
+                }
+                .into())
+            }
+        }
+    }
+
+    /// Starts it and hands it over: for what runs beside us, like a port-forward. It ends when dropped.
+    ///
+    /// # Errors
+    /// When it can't be started.
+    pub fn spawn(&self, stdout: Stdio, stderr: Stdio) -> Result<Group> {
+        let mut command = tokio::process::Command::new(&self.program);
+        command
+            .args(&self.args)
+            .stdin(Stdio::null())
+            .stdout(stdout)
+            .stderr(stderr);
+        // A group of its own: Ctrl-C reaches us alone, and we end the command with its children.
+        command.process_group(0).kill_on_drop(true);
+        for (key, value) in &self.env {
+            match value {
+                Some(value) => command.env(key, value),
+                None => command.env_remove(key),
+            };
+        }
+        if let Some(dir) = &self.dir {
+            command.current_dir(dir);
+        }
+        let child = command.spawn().with_context(|| format!("cannot run `{self}`"))?;
+        Ok(Group { child, ended: false })
+    }
+
+    /// The command line as one would paste it, without the folder of the program.
+    pub fn argv(&self) -> Vec<String> {
+        let name = self.program.file_name().unwrap_or(self.program.as_os_str());
+        std::iter::once(name)
+            .chain(self.args.iter().map(OsString::as_os_str))
+            .map(|arg| arg.to_string_lossy().into_owned())
+            .collect()
+    }
+
+    /// The error of a command that ended with a status it should not have.
+    pub fn failed(&self, output: Output) -> CommandFailed {
+        let reason = match output.status {
+            -1 => "was ended by a signal".to_owned(),
+            status => format!("ended with status {status}"),
+        };
+        CommandFailed {
+            command: self.to_string(),
+            reason,
+            output: output.stdout + &output.stderr,
+        }
+    }
+
+    fn overdue(&self, output: String) -> CommandFailed {
+        let reason = format!("did not end within {} s and was stopped", self.deadline.as_secs());
+        CommandFailed {
+            command: self.to_string(),
+            reason,
+            output,
+        }
+    }
+}
+
+impl fmt::Display for Command {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&shell_words::join(self.argv()))
+    }
+}
+
+fn lossy(bytes: Vec<u8>) -> String {
+    String::from_utf8(bytes).unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned())
+}
+
+/// A running command and its children; dropping it ends them all.
+#[derive(Debug)]
+pub struct Group {
+    /// The command itself.
+    pub child: Child,
+    ended: bool,
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        if self.ended {
+            return;
+        }
+        if let Some(pid) = self.child.id().and_then(|id| Pid::from_raw(id.cast_signed())) {
+            // Fails only when the group is already gone.
+            let _ = kill_process_group(pid, Signal::KILL);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sh(script: &str) -> Command {
+        Command::new("sh").args(["-c", script])
+    }
+
+    #[tokio::test]
+    async fn output_keeps_both_streams_and_the_status() {
+        let output = sh("echo out; echo err >&2; exit 3").output().await.unwrap();
+        assert_eq!(
+            (output.status, output.stdout.as_str(), output.stderr.as_str()),
+            (3, "out\n", "err\n")
+        );
+    }
+
+    #[tokio::test]
+    async fn a_failure_shows_the_command_its_status_and_the_end_of_its_output() {
+        let error = sh("seq 1 100; exit 7").read().await.unwrap_err().to_string();
+        assert!(
+            error.starts_with("`sh -c 'seq 1 100; exit 7'` ended with status 7\n"),
+            "{error}"
+        );
+        assert!(
+            error.ends_with("\n99\n100") && !error.contains("\n50\n"),
+            "{error}"
+        );
+    }
+
+    #[tokio::test]
+    async fn the_deadline_ends_the_children_too() {
+        let dir = tempfile::tempdir().unwrap();
+        let alive = dir.path().join("alive");
+        // The grandchild holds the pipe open: only ending the whole group gets past it.
+        let script = format!("(while :; do touch {}; sleep 0.05; done) & wait", alive.display());
+        let error = sh(&script)
+            .deadline(Duration::from_millis(300))
+            .output()
+            .await
+            .unwrap_err();
+        assert!(error.to_string().contains("did not end within"), "{error}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        std::fs::remove_file(&alive).unwrap();
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        assert!(!alive.exists(), "the grandchild is still at work");
+    }
+
+    #[tokio::test]
+    async fn a_log_keeps_every_line_and_survives_a_lingering_grandchild() {
+        let dir = tempfile::tempdir().unwrap();
+        let log = dir.path().join("sub/build.log");
+        let mut seen = vec![];
+        sh("echo one; echo two >&2; sleep 30 &")
+            .logged(&log, |line| seen.push(line.to_owned()))
+            .await
+            .unwrap();
+        seen.sort();
+        assert_eq!(seen, ["one", "two"]);
+        assert!(std::fs::read_to_string(&log).unwrap().starts_with("$ sh -c"));
+    }
+
+    #[tokio::test]
+    async fn a_missing_program_is_named() {
+        let error = Command::new("/nonexistent/kind")
+            .arg("version")
+            .output()
+            .await
+            .unwrap_err();
+        assert_eq!(error.to_string(), "cannot run `kind version`");
+    }
+}
