@@ -113,7 +113,7 @@ pub enum Step {
     Exec(Exec),
     /// Resolve names from inside pods with `nslookup`; recorded by pod name, then by name.
     Resolve(Resolve),
-    /// Visit pods through port-forwards, or a service through the API server's proxy.
+    /// Visit pods through `kubectl port-forward`; recorded by pod name.
     Visit(Visit),
     /// Keep the objects of the namespace as they are now.
     Observe(Observe),
@@ -214,16 +214,12 @@ pub struct Resolve {
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Visit {
-    /// Name for expressions: a map by pod name (or, through a service, by the pod that answered) to
-    /// `answers` and to the `last` count read.
+    /// Name for expressions: a map by pod name to `answers` and to the `last` count read.
     #[serde(rename = "as", default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// Names of pods to visit through port-forwards, side by side; all of the set when nothing is named.
+    /// Names of pods, visited side by side; all of the set when left out.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub pods: Vec<String>,
-    /// Name of a service to visit instead.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub service: Option<String>,
     /// Path asked for; counting is `/`, reading is `/visits`.
     #[serde(default = "default_path")]
     pub path: String,

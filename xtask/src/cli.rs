@@ -1,0 +1,225 @@
+//! The command line. Doc comments are the help text.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  every claim holds
+  1  the lab ran, and a claim does not hold
+  2  bad usage, or an invalid lab file
+  3  the lab could not run: environment, cluster or build
+  4  committed evidence is out of date (--check)";
+
+/// A declarative lab for Kubernetes: build, cluster, install, experiments, evidence.
+///
+/// Start with `cargo xtask lab --setup`. It installs what this machine lacks, brings up a real cluster,
+/// runs the lab of docs/labs/statefulset.yaml and writes what it saw into docs/STATEFULSET.md.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", after_help = EXIT_CODES, version)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Subcommands,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Subcommands {
+    /// Run the lab: build the image, start a cluster, install the chart, run the experiments, write the evidence.
+    Lab(LabArgs),
+    /// Install what the machine lacks: a container engine, kind, kubectl, helm, a node image.
+    Setup,
+    /// Say what is there, what is missing, and the exact command that fixes it. Changes nothing.
+    Doctor,
+    /// Build the image of the counter.
+    Image(ImageArgs),
+    /// The lab's own cluster, by itself.
+    Cluster {
+        /// What to do with it.
+        #[command(subcommand)]
+        action: ClusterAction,
+    },
+    /// Open a shell whose KUBECONFIG is the lab's cluster, with the lab's kubectl and helm on PATH.
+    Shell,
+    /// Render the page again from the recorded run, without a cluster.
+    Docs {
+        /// Change nothing; exit with 4 and a diff when page and record are apart.
+        #[arg(long)]
+        check: bool,
+    },
+    /// The JSON Schema of lab files, which gives editors completion and checks.
+    Schema {
+        /// Change nothing; exit with 4 when docs/labs/lab.schema.json is not what the types say.
+        #[arg(long)]
+        check: bool,
+    },
+    /// Everything a change must pass: formatting, lints, unit tests, the chart, the flake, the lab on a real cluster.
+    Test(TestArgs),
+    /// Measure, and write docs/PERFORMANCE.md.
+    Bench {
+        /// What to measure.
+        #[arg(value_enum, default_value_t = BenchWhat::App)]
+        what: BenchWhat,
+    },
+}
+
+/// How to run the lab.
+#[derive(Debug, Clone, Args)]
+#[command(after_help = EXIT_CODES)]
+pub struct LabArgs {
+    /// First install what the machine lacks; what that is, is printed before it happens.
+    #[arg(long)]
+    pub setup: bool,
+    /// Run only these experiments (comma-separated ids, see --list). The committed page stays as it is.
+    #[arg(long, value_delimiter = ',', value_name = "ID")]
+    pub only: Vec<String>,
+    /// List experiments, claims and points, and stop.
+    #[arg(long)]
+    pub list: bool,
+    /// Check the lab file and every expression in it, without a cluster, and stop.
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Leave cluster and namespaces for a look around; a second run reuses the cluster.
+    #[arg(long)]
+    pub keep: bool,
+    /// Experiments at the same time. The default is what two cores bear, times the cores there are.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub jobs: Option<u16>,
+    /// Write nothing into docs; exit with 4 when the committed evidence is not what this run saw.
+    #[arg(long)]
+    pub check: bool,
+    /// Another lab.
+    #[arg(long, value_name = "FILE")]
+    pub lab: Option<PathBuf>,
+    /// Another chart than the lab's.
+    #[arg(long, value_name = "DIR")]
+    pub chart: Option<PathBuf>,
+    /// Values over those of the lab.
+    #[arg(long, value_name = "FILE")]
+    pub values: Option<PathBuf>,
+    /// An image archive to load instead of building one.
+    #[arg(long, value_name = "ARCHIVE")]
+    pub image: Option<PathBuf>,
+    /// What builds the image.
+    #[arg(long, value_enum, default_value_t = BuilderArg::Auto)]
+    pub builder: BuilderArg,
+    /// The lab's own kind cluster, or one that a kubeconfig reaches: `context:NAME`.
+    #[arg(long, default_value = "kind", value_name = "kind|context:NAME")]
+    pub cluster: ClusterArg,
+    /// What stdout gets: a summary to read, or the record of the run.
+    #[arg(long, value_enum, default_value_t = OutputArg::Text)]
+    pub output: OutputArg,
+}
+
+/// How to build the image.
+#[derive(Debug, Clone, Args)]
+pub struct ImageArgs {
+    /// What builds the image.
+    #[arg(long, value_enum, default_value_t = BuilderArg::Auto)]
+    pub builder: BuilderArg,
+    /// Build twice, from two folders, and compare.
+    #[arg(long)]
+    pub verify: bool,
+}
+
+/// What to test.
+#[derive(Debug, Clone, Args)]
+pub struct TestArgs {
+    /// First install what the machine lacks.
+    #[arg(long)]
+    pub setup: bool,
+    /// Leave out what needs a cluster.
+    #[arg(long)]
+    pub no_cluster: bool,
+}
+
+/// What to do with the lab's own cluster.
+#[derive(Debug, Clone, Copy, Subcommand)]
+pub enum ClusterAction {
+    /// Start it, or find it running.
+    Up,
+    /// Remove it and everything that came with it.
+    Down,
+    /// Say whether it runs and answers.
+    Status,
+}
+
+/// What builds the image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum BuilderArg {
+    /// Nix where it is there, else cargo.
+    Auto,
+    /// `nix build .#image`.
+    Nix,
+    /// A static binary and busybox.
+    Cargo,
+}
+
+/// What stdout gets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum OutputArg {
+    /// A summary to read.
+    Text,
+    /// The record of the run.
+    Json,
+}
+
+/// What to measure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum BenchWhat {
+    /// The counter: durable visits, reads, memory, start.
+    App,
+}
+
+/// Which cluster.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ClusterArg {
+    /// The lab's own.
+    Kind,
+    /// A context of the user's kubeconfig.
+    Context(String),
+}
+
+impl std::str::FromStr for ClusterArg {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.split_once(':') {
+            None if text == "kind" => Ok(Self::Kind),
+            Some(("context", name)) if !name.is_empty() => Ok(Self::Context(name.to_owned())),
+            _ => Err("neither `kind` nor `context:NAME`".to_owned()),
+        }
+    }
+}
+
+impl std::fmt::Display for ClusterArg {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Kind => f.write_str("kind"),
+            Self::Context(name) => write!(f, "context:{name}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_cluster_is_ours_or_a_context() {
+        assert_eq!("kind".parse(), Ok(ClusterArg::Kind));
+        assert_eq!(
+            "context:minikube".parse(),
+            Ok(ClusterArg::Context("minikube".to_owned()))
+        );
+        assert!("context:".parse::<ClusterArg>().is_err() && "k3d".parse::<ClusterArg>().is_err());
+    }
+}

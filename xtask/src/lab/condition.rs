@@ -1,0 +1,106 @@
+//! Conditions on single objects, small and pure: what a person means by "ready" and "rolled out".
+
+use serde_json::Value as Json;
+
+/// Whether a pod is ready and stays: its `Ready` condition is true and it is not being deleted.
+///
+/// <https://kubernetes.io/docs/concepts/workloads/pods/pod-lifecycle/#pod-conditions>
+pub fn ready(pod: &Json) -> bool {
+    let conditions = pod.pointer("/status/conditions").and_then(Json::as_array);
+    pod.pointer("/metadata/deletionTimestamp").is_none()
+        && conditions.is_some_and(|conditions| {
+            conditions
+                .iter()
+                .any(|condition| condition["type"] == "Ready" && condition["status"] == "True")
+        })
+}
+
+/// Whether a StatefulSet or Deployment has done all that its spec asks for now.
+///
+/// A partition leaves the ordinals below it alone, and `OnDelete` leaves all of them:
+/// <https://kubernetes.io/docs/concepts/workloads/controllers/statefulset/#update-strategies>.
+pub fn rolled_out(workload: &Json) -> bool {
+    let number = |pointer: &str| workload.pointer(pointer).and_then(Json::as_i64);
+    let status = |name: &str| number(&format!("/status/{name}")).unwrap_or(0);
+    let replicas = number("/spec/replicas").unwrap_or(1);
+    let seen =
+        number("/status/observedGeneration").is_some_and(|seen| Some(seen) >= number("/metadata/generation"));
+    let on_delete = workload
+        .pointer("/spec/updateStrategy/type")
+        .is_some_and(|kind| kind == "OnDelete");
+    let partition = number("/spec/updateStrategy/rollingUpdate/partition").unwrap_or(0);
+    let updated = if on_delete {
+        0
+    } else {
+        (replicas - partition).max(0)
+    };
+    // With ordinals left alone the controller does not promote the update revision to the current one.
+    let promoted = on_delete
+        || partition > 0
+        || workload.pointer("/status/currentRevision") == workload.pointer("/status/updateRevision");
+    seen && promoted
+        && status("replicas") == replicas
+        && status("readyReplicas") == replicas
+        && status("availableReplicas") == replicas
+        && status("updatedReplicas") >= updated
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn set(status: Json) -> Json {
+        json!({"metadata": {"generation": 2}, "spec": {"replicas": 3, "updateStrategy": {"type": "RollingUpdate",
+            "rollingUpdate": {"partition": 0}}}, "status": status})
+    }
+
+    fn full() -> Json {
+        json!({"observedGeneration": 2, "replicas": 3, "readyReplicas": 3, "availableReplicas": 3,
+            "updatedReplicas": 3, "currentRevision": "b", "updateRevision": "b"})
+    }
+
+    #[test]
+    fn a_set_is_rolled_out_when_every_replica_is_ready_and_current() {
+        assert!(rolled_out(&set(full())));
+        for (field, value) in [
+            ("observedGeneration", json!(1)),
+            ("readyReplicas", json!(2)),
+            ("updatedReplicas", json!(2)),
+            ("currentRevision", json!("a")),
+            ("replicas", json!(4)),
+        ] {
+            let mut status = full();
+            status[field] = value;
+            assert!(!rolled_out(&set(status)), "{field}");
+        }
+    }
+
+    #[test]
+    fn a_partition_counts_only_the_ordinals_above_it() {
+        let mut workload = set(full());
+        workload["spec"]["updateStrategy"]["rollingUpdate"]["partition"] = json!(2);
+        workload["status"]["updatedReplicas"] = json!(1);
+        workload["status"]["currentRevision"] = json!("a");
+        assert!(rolled_out(&workload));
+        workload["status"]["updatedReplicas"] = json!(0);
+        assert!(!rolled_out(&workload));
+    }
+
+    #[test]
+    fn a_set_scaled_to_nothing_is_rolled_out_when_no_pod_is_left() {
+        let mut workload =
+            set(json!({"observedGeneration": 2, "currentRevision": "b", "updateRevision": "b"}));
+        workload["spec"]["replicas"] = json!(0);
+        assert!(rolled_out(&workload));
+    }
+
+    #[test]
+    fn a_pod_that_is_being_deleted_is_not_ready() {
+        let mut pod =
+            json!({"metadata": {}, "status": {"conditions": [{"type": "Ready", "status": "True"}]}});
+        assert!(ready(&pod));
+        pod["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
+        assert!(!ready(&pod));
+    }
+}

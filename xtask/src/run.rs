@@ -1,0 +1,254 @@
+//! The experiments, side by side: each in a namespace of its own, watched from before its first step.
+
+pub mod bench;
+pub mod namespaces;
+pub mod steps;
+pub mod timeline;
+pub mod wait;
+pub mod watches;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use futures::future::join_all;
+use serde_json::{Value as Json, json};
+use tokio::sync::Semaphore;
+
+use crate::evidence::record::{ClaimRecord, CommandRecord, ExperimentRecord, StepRecord, Verdict};
+use crate::lab::Lab;
+use crate::lab::expression::{Expression, Scope};
+use crate::lab::spec::{Claim, Experiment, Step};
+use crate::lab::target::Target;
+use crate::progress::{Progress, seconds};
+use crate::run::bench::{Access, Bench, record_of};
+use crate::run::watches::Watches;
+
+/// Runs the experiments of a lab, at most `jobs` at a time, and returns what was seen in the order of the lab file.
+///
+/// # Errors
+/// When the cluster can't be watched at all. A failing experiment is a result, not an error.
+pub async fn experiments(
+    lab: &Lab,
+    chosen: &[&Experiment],
+    target: &Target,
+    access: &Access,
+    jobs: usize,
+    progress: &Progress,
+) -> Result<Vec<ExperimentRecord>> {
+    let began = Instant::now();
+    let watches = Watches::open(&access.client).await?;
+    let places = Semaphore::new(jobs);
+    let runs = chosen.iter().map(|experiment| async {
+        let _place = places.acquire().await?;
+        let namespace = lab.namespace(experiment);
+        let task = progress.start(&experiment.id);
+        let started_ms = millis(began);
+        let timeline = watches.timeline(&namespace);
+        let bench = Bench {
+            access,
+            target,
+            namespace,
+            timeline: Arc::clone(&timeline),
+            recorded: Scope::new(),
+            values: BTreeMap::new(),
+            commands: Vec::new(),
+        };
+        let mut record = run_one(experiment, bench, |note| task.note(note)).await;
+        record.started_ms = started_ms;
+        let failed = record
+            .claims
+            .iter()
+            .filter(|claim| claim.verdict != Verdict::Holds)
+            .count();
+        match (&record.failure, failed) {
+            (Some(_), _) => task.fail("broke: see below"),
+            (None, 0) => task.done(&format!("{} claims hold", record.claims.len())),
+            (None, _) => task.fail(&format!("{failed} of {} claims fail", record.claims.len())),
+        }
+        anyhow::Ok(record)
+    });
+    join_all(runs).await.into_iter().collect()
+}
+
+/// One experiment from its empty namespace to its verdicts.
+async fn run_one(experiment: &Experiment, mut bench: Bench<'_>, note: impl Fn(String)) -> ExperimentRecord {
+    let timeline = Arc::clone(&bench.timeline);
+    let mut steps = Vec::new();
+    let deadline = Duration::from_secs(experiment.timeout_s);
+    let work = async {
+        namespaces::create(&bench.access.client, &bench.namespace).await?;
+        for (position, step) in experiment.steps.iter().enumerate() {
+            let (kind, name) = (kind_of(step), name_of(step));
+            let label = name.map_or_else(|| format!("{kind}-{}", position + 1), str::to_owned);
+            note(format!(
+                "{label} ({} of {})",
+                position + 1,
+                experiment.steps.len()
+            ));
+            let started_ms = timeline.now_ms();
+            let outcome = steps::perform(step, &mut bench).await;
+            let ended_ms = timeline.now_ms();
+            steps.push(StepRecord {
+                name: label.clone(),
+                kind: kind.to_owned(),
+                started_ms,
+                ended_ms,
+                commands: std::mem::take(&mut bench.commands),
+                error: outcome.as_ref().err().map(|error| format!("{error:#}")),
+            });
+            let mut recorded = outcome.map_err(|error| error.context(format!("step `{label}`")))?;
+            if let (Some(name), Json::Object(fields)) = (name, &mut recorded) {
+                fields.insert("started_ms".to_owned(), json!(started_ms));
+                fields.insert("ended_ms".to_owned(), json!(ended_ms));
+                bench.recorded.insert(name.to_owned(), recorded);
+            }
+        }
+        anyhow::Ok(())
+    };
+    let failure = match tokio::time::timeout(deadline, work).await {
+        Ok(Ok(())) => None,
+        Ok(Err(error)) => Some(format!("{error:#}")),
+        Err(_) => Some(format!(
+            "the experiment did not end within {} s",
+            deadline.as_secs()
+        )),
+    };
+    let scope = bench.scope();
+    let claims: Vec<ClaimRecord> = experiment
+        .claims
+        .iter()
+        .map(|claim| judge(claim, &scope, failure.as_deref()))
+        .collect();
+    let unhappy = failure.is_some() || claims.iter().any(|claim| claim.verdict == Verdict::Fails);
+    let duration_ms = timeline.now_ms();
+    let transitions = timeline.transitions();
+    let diagnostics = if unhappy {
+        diagnose(&bench).await
+    } else {
+        Vec::new()
+    };
+    ExperimentRecord {
+        id: experiment.id.clone(),
+        question: experiment.question.clone(),
+        namespace: bench.namespace,
+        started_ms: 0,
+        duration_ms,
+        steps,
+        timeline: transitions,
+        claims,
+        failure,
+        diagnostics,
+    }
+}
+
+fn judge(claim: &Claim, scope: &Scope, failure: Option<&str>) -> ClaimRecord {
+    let mut record = ClaimRecord {
+        id: claim.id.clone(),
+        says: claim.says.clone(),
+        criterion: claim.criterion.clone(),
+        points: claim.points,
+        source: claim.source.clone(),
+        expect: claim.expect.trim().to_owned(),
+        verdict: Verdict::NotJudged,
+        values: Vec::new(),
+        message: None,
+    };
+    let expression = match Expression::compile(&claim.expect) {
+        Ok(expression) => expression,
+        Err(error) => {
+            record.message = Some(error);
+            return record;
+        }
+    };
+    // What a broken experiment recorded before it broke may still decide a claim.
+    match (expression.is_true(scope), failure) {
+        (Ok(true), _) => record.verdict = Verdict::Holds,
+        (Ok(false), _) => record.verdict = Verdict::Fails,
+        (Err(_), Some(_)) => {
+            record.message = Some("the experiment broke before this could be seen".to_owned())
+        }
+        (Err(error), None) => {
+            record.verdict = Verdict::Fails;
+            record.message = Some(error);
+        }
+    }
+    if record.verdict != Verdict::NotJudged {
+        record.values = expression.parts(scope);
+    }
+    record
+}
+
+/// What a person would ask first when something went wrong. Never an error: it explains one.
+async fn diagnose(bench: &Bench<'_>) -> Vec<CommandRecord> {
+    let questions: [&[&str]; 4] = [
+        &[
+            "get",
+            "pods,statefulsets,services,persistentvolumeclaims",
+            "--output=wide",
+        ],
+        &["get", "events", "--sort-by=.metadata.creationTimestamp"],
+        &["describe", "pods"],
+        &[
+            "logs",
+            "--selector=app.kubernetes.io/instance",
+            "--all-containers",
+            "--prefix",
+            "--tail=40",
+        ],
+    ];
+    let commands = questions.map(|args| bench.kubectl().args(args).deadline(Duration::from_secs(10)));
+    let outputs = join_all(
+        commands
+            .iter()
+            .map(|command| async move { (command, command.output().await) }),
+    )
+    .await;
+    outputs
+        .into_iter()
+        .filter_map(|(command, output)| Some(record_of(command, &output.ok()?)))
+        .collect()
+}
+
+/// The kind of a step as the lab file writes it.
+pub fn kind_of(step: &Step) -> &'static str {
+    match step {
+        Step::Install(_) => "install",
+        Step::Upgrade(_) => "upgrade",
+        Step::Uninstall(_) => "uninstall",
+        Step::Run(_) => "run",
+        Step::Exec(_) => "exec",
+        Step::Resolve(_) => "resolve",
+        Step::Visit(_) => "visit",
+        Step::Observe(_) => "observe",
+        Step::Await(_) => "await",
+        Step::Hold(_) => "hold",
+    }
+}
+
+/// The name a step records under, where it has one.
+pub fn name_of(step: &Step) -> Option<&str> {
+    match step {
+        Step::Install(step) | Step::Upgrade(step) => step.name.as_deref(),
+        Step::Uninstall(step) => step.name.as_deref(),
+        Step::Run(step) => step.name.as_deref(),
+        Step::Exec(step) => step.name.as_deref(),
+        Step::Resolve(step) => step.name.as_deref(),
+        Step::Visit(step) => step.name.as_deref(),
+        Step::Observe(step) => Some(&step.name),
+        Step::Await(step) => step.name.as_deref(),
+        Step::Hold(step) => Some(&step.name),
+    }
+}
+
+fn millis(since: Instant) -> u64 {
+    u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX)
+}
+
+/// How long the experiments would have taken one after the other, for the closing lines.
+pub fn one_by_one(records: &[ExperimentRecord]) -> String {
+    seconds(Duration::from_millis(
+        records.iter().map(|record| record.duration_ms).sum(),
+    ))
+}

@@ -1,0 +1,198 @@
+//! What a step works with: the cluster, the experiment's namespace and timeline, and what was recorded so far.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow};
+use futures::future::try_join_all;
+use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
+use kube::api::{Api, ListParams};
+use serde_json::{Value as Json, json};
+use tokio::sync::Semaphore;
+
+use crate::command::{Command, Output};
+use crate::evidence::record::CommandRecord;
+use crate::lab::expression::{Scope, Template};
+use crate::lab::spec::Values;
+use crate::lab::target::Target;
+use crate::run::timeline::Timeline;
+use crate::run::wait;
+
+/// The way into a cluster: a client for reading, and the tools that a person would type.
+#[derive(Clone)]
+pub struct Access {
+    /// Client for watches and reads.
+    pub client: kube::Client,
+    /// `kubectl` with its environment, without arguments.
+    pub kubectl: Command,
+    /// `helm` with its environment, without arguments.
+    pub helm: Command,
+    /// Tools that run at the same time: each is a process of its own on the machine's few cores.
+    pub tools: Arc<Semaphore>,
+}
+
+/// The workbench of one experiment.
+pub struct Bench<'a> {
+    /// The way into the cluster.
+    pub access: &'a Access,
+    /// The chart under test and the names of its parts.
+    pub target: &'a Target,
+    /// The experiment's namespace.
+    pub namespace: String,
+    /// What happens in it.
+    pub timeline: Arc<Timeline>,
+    /// What steps recorded, by name.
+    pub recorded: Scope,
+    /// The values each release was given last.
+    pub values: BTreeMap<String, Values>,
+    /// The commands of the step under way.
+    pub commands: Vec<CommandRecord>,
+}
+
+impl Bench<'_> {
+    /// The variables that expressions read: what was recorded, `target`, and the watched objects.
+    pub fn scope(&self) -> Scope {
+        let mut scope = self.timeline.variables();
+        scope.extend(self.names());
+        scope
+    }
+
+    /// What was recorded and `target` alone: enough for the text of commands, and cheap.
+    fn names(&self) -> Scope {
+        let mut scope = self.recorded.clone();
+        scope.insert("target".to_owned(), self.target.variable(&self.namespace));
+        scope
+    }
+
+    /// A text of the lab file with the values in their places.
+    ///
+    /// # Errors
+    /// An expression in it that does not compile or has no value.
+    pub fn text(&self, text: &str) -> Result<String> {
+        let template = Template::compile(text).map_err(|error| anyhow!("`{text}`: {error}"))?;
+        template
+            .render(&self.names())
+            .map_err(|error| anyhow!("`{text}`: {error}"))
+    }
+
+    /// The pods named in a step, or all of the target's set, by ordinal.
+    ///
+    /// # Errors
+    /// As [`Bench::text`].
+    pub fn pods(&self, named: &[String]) -> Result<Vec<String>> {
+        if named.is_empty() {
+            Ok(self.target.pods.clone())
+        } else {
+            named.iter().map(|name| self.text(name)).collect()
+        }
+    }
+
+    /// Runs a tool, keeps what it printed as evidence, and returns it whatever its status.
+    ///
+    /// # Errors
+    /// When it can't run or does not end in time.
+    pub async fn run(&mut self, command: Command) -> Result<Output> {
+        let mut outputs = self.run_all(vec![command]).await?;
+        outputs.pop().context("one command has one output")
+    }
+
+    /// Runs tools side by side and keeps what they printed in the order given.
+    ///
+    /// # Errors
+    /// When one can't run or does not end in time.
+    pub async fn run_all(&mut self, commands: Vec<Command>) -> Result<Vec<Output>> {
+        let tools = &self.access.tools;
+        let runs = commands.iter().map(|command| async move {
+            let _turn = tools.acquire().await?;
+            command.output().await
+        });
+        let outputs = try_join_all(runs).await?;
+        for (command, output) in commands.iter().zip(&outputs) {
+            self.commands.push(record_of(command, output));
+        }
+        Ok(outputs)
+    }
+
+    /// `kubectl` in the experiment's namespace.
+    pub fn kubectl(&self) -> Command {
+        self.access.kubectl.clone().args(["--namespace", &self.namespace])
+    }
+
+    /// `helm` in the experiment's namespace.
+    pub fn helm(&self) -> Command {
+        self.access.helm.clone().args(["--namespace", &self.namespace])
+    }
+
+    /// Lets the watches catch up with what a mutation just did to the workloads, so that a condition is not
+    /// judged on the state before it.
+    ///
+    /// # Errors
+    /// When the API server does not answer, or the watches do not catch up.
+    pub async fn settle(&self) -> Result<()> {
+        let sets: Api<StatefulSet> = Api::namespaced(self.access.client.clone(), &self.namespace);
+        let deployments: Api<Deployment> = Api::namespaced(self.access.client.clone(), &self.namespace);
+        let all = ListParams::default();
+        let (sets, deployments) = tokio::try_join!(sets.list(&all), deployments.list(&all))
+            .with_context(|| format!("cannot list the workloads of {}", self.namespace))?;
+        let sets = sets.items.iter().map(|set| ("StatefulSet", &set.metadata));
+        let deployments = deployments
+            .items
+            .iter()
+            .map(|deployment| ("Deployment", &deployment.metadata));
+        let now: Vec<(&str, String, u64)> = sets
+            .chain(deployments)
+            .map(|(kind, metadata)| {
+                let version = metadata
+                    .resource_version
+                    .as_deref()
+                    .and_then(|version| version.parse().ok());
+                (
+                    kind,
+                    metadata.name.clone().unwrap_or_default(),
+                    version.unwrap_or(0),
+                )
+            })
+            .collect();
+        // Resource versions of one resource can be compared as numbers: KEP-5504.
+        let caught_up = || {
+            let current = |(kind, name, version): &(&str, String, u64)| {
+                self.timeline
+                    .resource_version(kind, name)
+                    .is_some_and(|seen| seen >= *version)
+            };
+            let gone = |kind: &str| {
+                self.timeline
+                    .names(kind)
+                    .iter()
+                    .all(|name| now.iter().any(|(k, n, _)| *k == kind && n == name))
+            };
+            Ok(now.iter().all(current) && gone("StatefulSet") && gone("Deployment"))
+        };
+        let last_seen = || "the watches are behind the API server".to_owned();
+        wait::until(
+            &self.timeline,
+            "watches to catch up",
+            Duration::from_secs(15),
+            caught_up,
+            last_seen,
+        )
+        .await
+    }
+}
+
+/// What is kept of a command.
+pub fn record_of(command: &Command, output: &Output) -> CommandRecord {
+    CommandRecord {
+        argv: command.argv(),
+        status: output.status,
+        duration_ms: u64::try_from(output.duration.as_millis()).unwrap_or(u64::MAX),
+        stdout: output.stdout.clone(),
+        stderr: output.stderr.clone(),
+    }
+}
+
+/// What expressions see of a command.
+pub fn seen(output: &Output) -> Json {
+    json!({"status": output.status, "stdout": output.stdout, "stderr": output.stderr})
+}

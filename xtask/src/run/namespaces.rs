@@ -1,0 +1,81 @@
+//! The namespaces of the experiments: made before, gone after, leftovers of a killed run cleared away.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use futures::future::try_join_all;
+use k8s_openapi::api::core::v1::{Namespace, ServiceAccount};
+use kube::api::{Api, DeleteParams, ListParams, ObjectMeta, PostParams};
+use kube::runtime::wait::await_condition;
+
+/// Label that says a namespace is the lab's own. Nothing without it is ever deleted.
+const LABEL: &str = "app.kubernetes.io/created-by";
+const OWNER: &str = "statefulset-lab";
+/// How long a namespace may take to come or go: pods have a grace period of some seconds.
+const DEADLINE: Duration = Duration::from_secs(90);
+
+/// Makes an empty namespace and waits for its default service account, without which no pod is admitted.
+///
+/// # Errors
+/// When it exists, or the API server refuses.
+pub async fn create(client: &kube::Client, name: &str) -> Result<()> {
+    let namespaces: Api<Namespace> = Api::all(client.clone());
+    let labels = BTreeMap::from([(LABEL.to_owned(), OWNER.to_owned())]);
+    let metadata = ObjectMeta {
+        name: Some(name.to_owned()),
+        labels: Some(labels),
+        ..ObjectMeta::default()
+    };
+    let namespace = Namespace {
+        metadata,
+        ..Namespace::default()
+    };
+    namespaces
+        .create(&PostParams::default(), &namespace)
+        .await
+        .with_context(|| format!("cannot create namespace {name}"))?;
+    let accounts: Api<ServiceAccount> = Api::namespaced(client.clone(), name);
+    let there = await_condition(accounts, "default", |account: Option<&ServiceAccount>| {
+        account.is_some()
+    });
+    tokio::time::timeout(DEADLINE, there)
+        .await
+        .with_context(|| {
+            format!(
+                "namespace {name} got no default service account within {} s",
+                DEADLINE.as_secs()
+            )
+        })?
+        .with_context(|| format!("cannot watch the service accounts of namespace {name}"))?;
+    Ok(())
+}
+
+/// Deletes every namespace of the lab and waits until they are gone. Returns their names.
+///
+/// # Errors
+/// When the API server refuses, or one does not go.
+pub async fn clear(client: &kube::Client) -> Result<Vec<String>> {
+    let namespaces: Api<Namespace> = Api::all(client.clone());
+    let ours = ListParams::default().labels(&format!("{LABEL}={OWNER}"));
+    let list = namespaces.list(&ours).await.context("cannot list namespaces")?;
+    let gone = list.items.into_iter().map(|namespace| async {
+        let name = namespace.metadata.name.unwrap_or_default();
+        let uid = namespace.metadata.uid;
+        match namespaces.delete(&name, &DeleteParams::default()).await {
+            Ok(_) => {}
+            // 404: gone meanwhile; 409: already on its way.
+            Err(kube::Error::Api(status)) if [404, 409].contains(&status.code) => {}
+            Err(error) => return Err(error).with_context(|| format!("cannot delete namespace {name}")),
+        }
+        let is_gone = await_condition(namespaces.clone(), &name, |namespace: Option<&Namespace>| {
+            namespace.is_none_or(|namespace| namespace.metadata.uid != uid)
+        });
+        tokio::time::timeout(DEADLINE, is_gone)
+            .await
+            .with_context(|| format!("namespace {name} was not gone within {} s", DEADLINE.as_secs()))?
+            .with_context(|| format!("cannot watch namespace {name}"))?;
+        Ok(name)
+    });
+    try_join_all(gone).await
+}

@@ -1,0 +1,35 @@
+//! `await`: until an expression over the watched objects is true.
+
+use std::time::Duration;
+
+use anyhow::{Result, anyhow};
+use serde_json::{Value as Json, json};
+
+use crate::lab::expression::Expression;
+use crate::lab::spec::Await;
+use crate::run::bench::Bench;
+use crate::run::wait;
+
+pub(super) async fn await_(step: &Await, bench: &Bench<'_>) -> Result<Json> {
+    let expression =
+        Expression::compile(&step.until).map_err(|error| anyhow!("`{}`: {error}", step.until))?;
+    let last_seen = || {
+        let parts = expression.parts(&bench.scope());
+        parts
+            .iter()
+            .map(|seen| format!("{} = {}", seen.part, seen.value))
+            .collect::<Vec<_>>()
+            .join("; ")
+    };
+    let condition = || expression.is_true(&bench.scope());
+    let deadline = Duration::from_secs(step.timeout_s);
+    wait::until(
+        &bench.timeline,
+        &format!("`{}`", step.until.trim()),
+        deadline,
+        condition,
+        last_seen,
+    )
+    .await?;
+    Ok(json!({}))
+}

@@ -1,0 +1,50 @@
+//! `observe`: the objects of the namespace as the API server has them at this moment, not as a watch saw them.
+
+use anyhow::{Context, Result};
+use futures::future::try_join_all;
+use k8s_openapi::api::apps::v1::{ControllerRevision, Deployment, StatefulSet};
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, Service};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use kube::api::{Api, ApiResource, DynamicObject, ListParams};
+use serde_json::{Map, Value as Json};
+
+use crate::run::bench::Bench;
+use crate::run::timeline::KINDS;
+
+pub(super) async fn observe(bench: &Bench<'_>) -> Result<Json> {
+    let resources = [
+        ApiResource::erase::<Pod>(&()),
+        ApiResource::erase::<StatefulSet>(&()),
+        ApiResource::erase::<Deployment>(&()),
+        ApiResource::erase::<Service>(&()),
+        ApiResource::erase::<PersistentVolumeClaim>(&()),
+        ApiResource::erase::<EndpointSlice>(&()),
+        ApiResource::erase::<ControllerRevision>(&()),
+        ApiResource::erase::<Job>(&()),
+    ];
+    let lists = resources.iter().map(|resource| async {
+        let api: Api<DynamicObject> =
+            Api::namespaced_with(bench.access.client.clone(), &bench.namespace, resource);
+        let objects = api.list(&ListParams::default()).await;
+        let objects =
+            objects.with_context(|| format!("cannot list {} of {}", resource.plural, bench.namespace))?;
+        let mut by_name: Vec<(String, Json)> = Vec::new();
+        for mut object in objects.items {
+            object.metadata.managed_fields = None;
+            by_name.push((
+                object.metadata.name.clone().unwrap_or_default(),
+                serde_json::to_value(object)?,
+            ));
+        }
+        by_name.sort_by(|(a, _), (b, _)| a.cmp(b));
+        let variable = KINDS
+            .iter()
+            .find(|(kind, _)| *kind == resource.kind)
+            .map_or("others", |(_, name)| name);
+        anyhow::Ok((variable.to_owned(), Json::Object(by_name.into_iter().collect())))
+    });
+    Ok(Json::Object(
+        try_join_all(lists).await?.into_iter().collect::<Map<_, _>>(),
+    ))
+}

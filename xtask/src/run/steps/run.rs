@@ -1,0 +1,27 @@
+//! `run`: a `kubectl` or `helm` command line, captured.
+
+use std::time::Duration;
+
+use anyhow::{Result, bail};
+use serde_json::Value as Json;
+
+use crate::lab::spec::Run;
+use crate::run::bench::{Bench, seen};
+
+pub(super) async fn run(step: &Run, bench: &mut Bench<'_>) -> Result<Json> {
+    let line = bench.text(&step.command)?;
+    let words = shell_words::split(&line)?;
+    let command = match words.split_first() {
+        Some((tool, args)) if tool == "kubectl" => bench.kubectl().args(args),
+        Some((tool, args)) if tool == "helm" => bench.helm().args(args),
+        _ => bail!("`{line}`: only kubectl and helm can be run"),
+    };
+    let command = command.deadline(Duration::from_secs(step.timeout_s));
+    let output = bench.run(command.clone()).await?;
+    if output.status != step.status {
+        return Err(command.failed(output).into());
+    }
+    // A command may have changed what the next condition looks at.
+    bench.settle().await?;
+    Ok(seen(&output))
+}

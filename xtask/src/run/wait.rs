@@ -1,0 +1,244 @@
+//! The one place that waits: event-driven, with a deadline, and with an explanation when it expires.
+
+use std::time::Duration;
+
+use anyhow::{Result, anyhow, bail};
+use serde_json::Value as Json;
+use tokio::time::Instant;
+
+use crate::run::timeline::Timeline;
+
+/// Events that an expired wait shows.
+const EVENTS_SHOWN: usize = 6;
+
+/// Waits until `condition` is true of what the watches see.
+///
+/// `what` says what is awaited, for the error. `last_seen` tells, on expiry, what the condition looked at.
+///
+/// # Errors
+/// At the deadline, and as soon as the wait has become hopeless: with what was awaited, what was seen last, and
+/// the events that explain it.
+pub async fn until(
+    timeline: &Timeline,
+    what: &str,
+    deadline: Duration,
+    mut condition: impl FnMut() -> Result<bool, String>,
+    last_seen: impl Fn() -> String,
+) -> Result<()> {
+    let mut changes = timeline.subscribe();
+    let end = Instant::now() + deadline;
+    loop {
+        changes.mark_unchanged();
+        let verdict = condition();
+        if verdict == Ok(true) {
+            return Ok(());
+        }
+        if let Some(reason) = hopeless(timeline) {
+            bail!(
+                "{what}: this can no longer happen: {reason}{}",
+                explain(timeline, &last_seen())
+            );
+        }
+        // The timeline lives as long as we hold it, so its sender does too: only the deadline ends this.
+        if tokio::time::timeout_at(end, changes.changed()).await.is_err() {
+            let problem = verdict
+                .err()
+                .map(|error| format!("\nexpression: {error}"))
+                .unwrap_or_default();
+            let seconds = deadline.as_secs();
+            return Err(anyhow!(
+                "{what}: not within {seconds} s{problem}{}",
+                explain(timeline, &last_seen())
+            ));
+        }
+    }
+}
+
+/// Why no amount of waiting helps, if so.
+///
+/// Reasons: <https://kubernetes.io/docs/concepts/containers/images/#imagepullbackoff> and the kubelet's own.
+fn hopeless(timeline: &Timeline) -> Option<String> {
+    const NEVER: [&str; 6] = [
+        "ImagePullBackOff",
+        "ErrImageNeverPull",
+        "InvalidImageName",
+        "CreateContainerConfigError",
+        "CreateContainerError",
+        "RunContainerError",
+    ];
+    let objects = timeline.objects();
+    for (name, pod) in objects["pods"].as_object()? {
+        let statuses = pod
+            .pointer("/status/containerStatuses")
+            .and_then(Json::as_array)
+            .into_iter()
+            .flatten();
+        for status in statuses {
+            let waiting = status.pointer("/state/waiting");
+            let reason = waiting.and_then(|w| w["reason"].as_str()).unwrap_or_default();
+            let looping = reason == "CrashLoopBackOff" && status["restartCount"].as_i64() >= Some(3);
+            if looping || NEVER.contains(&reason) {
+                let message = waiting.and_then(|w| w["message"].as_str()).unwrap_or_default();
+                return Some(format!("pod {name}: {reason}: {message}"));
+            }
+        }
+    }
+    let no_class = |detail: &str| detail.contains("storageclass") && detail.contains("not found");
+    let refused = |detail: &str| detail.contains("violates PodSecurity");
+    timeline.transitions().into_iter().find_map(|transition| {
+        let detail = transition.detail.filter(|_| transition.kind == "Event")?;
+        (no_class(&detail) || refused(&detail))
+            .then(|| format!("{}: {}: {detail}", transition.name, transition.what))
+    })
+}
+
+fn explain(timeline: &Timeline, last_seen: &str) -> String {
+    let mut text = format!("\nlast seen: {last_seen}");
+    for (name, pod) in timeline.objects()["pods"].as_object().into_iter().flatten() {
+        text.push_str(&format!("\n  pod {name}: {}", pod_state(pod)));
+    }
+    let mut events: Vec<String> = Vec::new();
+    for event in timeline
+        .transitions()
+        .iter()
+        .rev()
+        .filter(|transition| transition.kind == "Event")
+    {
+        let line = format!(
+            "{} {}: {}",
+            event.name,
+            event.what,
+            event.detail.as_deref().unwrap_or_default()
+        );
+        // What went well explains nothing.
+        let usual = [
+            "Scheduled",
+            "Pulled",
+            "Created",
+            "Started",
+            "SuccessfulCreate",
+            "Killing",
+            "WaitForFirstConsumer",
+        ];
+        if !usual.contains(&event.what.as_str()) && !events.contains(&line) {
+            events.push(line);
+        }
+        if events.len() == EVENTS_SHOWN {
+            break;
+        }
+    }
+    for event in events.iter().rev() {
+        text.push_str(&format!("\n  event {event}"));
+    }
+    text
+}
+
+/// A pod in a few words: phase, readiness, and what keeps it from more.
+fn pod_state(pod: &Json) -> String {
+    let mut words = vec![
+        pod.pointer("/status/phase")
+            .and_then(Json::as_str)
+            .unwrap_or("unknown")
+            .to_owned(),
+    ];
+    if pod.pointer("/metadata/deletionTimestamp").is_some() {
+        words.push("terminating".to_owned());
+    }
+    for condition in pod
+        .pointer("/status/conditions")
+        .and_then(Json::as_array)
+        .into_iter()
+        .flatten()
+    {
+        if condition["status"] == "False" {
+            let kind = condition["type"].as_str().unwrap_or_default();
+            let why = condition["message"]
+                .as_str()
+                .or(condition["reason"].as_str())
+                .unwrap_or_default();
+            words.push(format!("not {kind} ({why})"));
+        }
+    }
+    words.join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn pod(name: &str, status: Json) -> Json {
+        json!({"metadata": {"name": name, "uid": name}, "status": status})
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_expired_wait_says_what_it_saw_last_and_which_events_explain_it() {
+        let timeline = Timeline::begin();
+        timeline.applied(
+            "Pod",
+            pod(
+                "counter-1",
+                json!({"phase": "Pending", "conditions": [
+            {"type": "PodScheduled", "status": "False", "message": "0/1 nodes are available"}]}),
+            ),
+        );
+        timeline.applied(
+            "Event",
+            json!({"metadata": {"name": "e", "uid": "e"}, "involvedObject": {"name": "counter-1"},
+            "reason": "FailedScheduling", "message": "no node matches the claim"}),
+        );
+        let wait = until(
+            &timeline,
+            "pods ready",
+            Duration::from_secs(5),
+            || Ok(false),
+            || "2 of 3".to_owned(),
+        );
+        let error = wait.await.unwrap_err().to_string();
+        assert_eq!(
+            error,
+            "pods ready: not within 5 s\nlast seen: 2 of 3\n  pod counter-1: Pending, not PodScheduled \
+             (0/1 nodes are available)\n  event counter-1 FailedScheduling: no node matches the claim"
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_hopeless_wait_stops_at_once() {
+        let timeline = Timeline::begin();
+        let waiting =
+            json!({"waiting": {"reason": "ImagePullBackOff", "message": "Back-off pulling image \"nope\""}});
+        timeline.applied(
+            "Pod",
+            pod("counter-0", json!({"containerStatuses": [{"state": waiting}]})),
+        );
+        let before = Instant::now();
+        let wait = until(
+            &timeline,
+            "rolled out",
+            Duration::from_secs(600),
+            || Ok(false),
+            String::new,
+        );
+        let error = wait.await.unwrap_err().to_string();
+        assert!(
+            error.contains("pod counter-0: ImagePullBackOff: Back-off pulling image \"nope\""),
+            "{error}"
+        );
+        assert_eq!(before.elapsed(), Duration::ZERO);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_change_ends_the_wait_without_polling() {
+        let timeline = std::sync::Arc::new(Timeline::begin());
+        let (other, mut asked) = (std::sync::Arc::clone(&timeline), 0);
+        tokio::spawn(async move { other.applied("Pod", pod("counter-0", json!({}))) });
+        let seen = || {
+            asked += 1;
+            Ok(!timeline.names("Pod").is_empty())
+        };
+        until(&timeline, "a pod", Duration::from_secs(5), seen, String::new)
+            .await
+            .unwrap();
+        assert_eq!(asked, 2);
+    }
+}
