@@ -150,10 +150,9 @@ fn points(spec: &LabSpec, found: &mut Vec<Problem>) {
         }
     }
     for criterion in &spec.rubric {
-        let sum: f64 = claims()
-            .filter(|claim| claim.criterion == criterion.id)
-            .map(|claim| claim.points)
-            .sum();
+        // Not `sum`: an empty one is -0, which nobody wants to read.
+        let of_criterion = claims().filter(|claim| claim.criterion == criterion.id);
+        let sum = of_criterion.fold(0.0, |sum, claim| sum + claim.points);
         let (title, points) = (&criterion.id, criterion.points);
         let says = if criterion.sections.is_empty() && (sum - points).abs() > POINT_TOLERANCE {
             format!("criterion `{title}` is worth {points} points, its claims add up to {sum:.2}")
