@@ -1,0 +1,232 @@
+//! The count and its only writer; visits that arrive together share a write.
+//!
+//! A visit joins the queue and waits. The writer thread takes the whole queue, writes the number that
+//! includes all of it, and answers everyone: a hundred visits cost the disk as much as one.
+//! It is a thread and not a task, since fsync blocks, and what blocks must not hold up reads.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use tokio::sync::oneshot;
+
+use crate::metrics::Metrics;
+use crate::readiness::Readiness;
+use crate::store::{Store, StoreError};
+
+/// How often a disk that failed is tried again when no visit comes to try it.
+const PROBE_EVERY: Duration = Duration::from_millis(250);
+
+/// The number, for everyone in the process.
+#[derive(Clone, Debug)]
+pub struct Counter {
+    shared: Arc<Shared>,
+}
+
+/// Why a visit was not counted.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum VisitError {
+    /// The disk did not take it.
+    #[error("the visit could not be saved")]
+    NotSaved(#[source] Arc<StoreError>),
+    /// The number cannot grow.
+    #[error("the count has reached its largest value")]
+    Full,
+    /// The writer is gone.
+    #[error("the counter is shutting down")]
+    Closed,
+}
+
+type Waiting = oneshot::Sender<Result<u64, VisitError>>;
+
+#[derive(Debug)]
+struct Shared {
+    /// The last number that is on disk.
+    saved: AtomicU64,
+    queue: Mutex<Queue>,
+    arrived: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    waiting: VecDeque<Waiting>,
+    /// No visit joins any more.
+    closed: bool,
+    /// The writer has answered the last one.
+    finished: Option<oneshot::Sender<()>>,
+}
+
+impl Counter {
+    /// Starts the writer on a store that holds `saved`.
+    pub fn start(store: Store, saved: u64, metrics: Arc<Metrics>, readiness: Arc<Readiness>) -> Self {
+        let shared = Arc::new(Shared {
+            saved: AtomicU64::new(saved),
+            queue: Mutex::default(),
+            arrived: Condvar::new(),
+        });
+        let writer = Writer {
+            shared: shared.clone(),
+            store,
+            metrics,
+            readiness,
+            saved,
+            failed: false,
+        };
+        thread::Builder::new()
+            .name("writer".to_owned())
+            .spawn(move || writer.run())
+            .expect("the system starts one thread more at start-up");
+        Self { shared }
+    }
+
+    /// The last number that is on disk. Waits for nothing.
+    pub fn read(&self) -> u64 {
+        self.shared.saved.load(Ordering::Acquire)
+    }
+
+    /// Counts one visit and returns its number, once that number is on disk.
+    ///
+    /// # Errors
+    /// [`VisitError`]: the visit was not counted.
+    pub async fn visit(&self) -> Result<u64, VisitError> {
+        let (answer, answered) = oneshot::channel();
+        {
+            let mut queue = self.shared.queue();
+            if queue.closed {
+                return Err(VisitError::Closed);
+            }
+            queue.waiting.push_back(answer);
+        }
+        self.shared.arrived.notify_one();
+        answered.await.unwrap_or(Err(VisitError::Closed))
+    }
+
+    /// Takes no further visits and returns when those that wait are on disk.
+    pub async fn close(&self) {
+        let (finished, ended) = oneshot::channel();
+        {
+            let mut queue = self.shared.queue();
+            queue.closed = true;
+            queue.finished = Some(finished);
+        }
+        self.shared.arrived.notify_one();
+        // An error means that the writer has ended before.
+        let _ = ended.await;
+    }
+}
+
+impl Shared {
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        // Whoever panicked while holding it left a queue that is still a queue.
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The one thread that writes.
+struct Writer {
+    shared: Arc<Shared>,
+    store: Store,
+    metrics: Arc<Metrics>,
+    readiness: Arc<Readiness>,
+    saved: u64,
+    /// The last write failed: the file may be one batch ahead of `saved`.
+    failed: bool,
+}
+
+impl Writer {
+    fn run(mut self) {
+        while let Some(batch) = self.next_batch() {
+            self.save(batch);
+        }
+        if self.failed {
+            // Nobody was told about that batch: take it back if the disk lets us.
+            self.save(VecDeque::new());
+        }
+        tracing::info!(visits = self.saved, "the last visit is on disk");
+        if let Some(finished) = self.shared.queue().finished.take() {
+            let _ = finished.send(());
+        }
+    }
+
+    /// Everyone who waits; nobody, when it is time to try a failed disk again; `None` at the end.
+    fn next_batch(&self) -> Option<VecDeque<Waiting>> {
+        let mut queue = self.shared.queue();
+        let probe_at = Instant::now() + PROBE_EVERY;
+        while queue.waiting.is_empty() {
+            if queue.closed {
+                return None;
+            }
+            if !self.failed {
+                queue = self
+                    .shared
+                    .arrived
+                    .wait(queue)
+                    .unwrap_or_else(PoisonError::into_inner);
+                continue;
+            }
+            let left = probe_at.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                break;
+            }
+            let woken = self.shared.arrived.wait_timeout(queue, left);
+            queue = woken.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        Some(std::mem::take(&mut queue.waiting))
+    }
+
+    /// Writes the number that includes the batch, and answers it.
+    fn save(&mut self, mut batch: VecDeque<Waiting>) {
+        // Who hung up while waiting will never see the answer, and is not counted.
+        batch.retain(|waiting| !waiting.is_closed());
+        let room = usize::try_from(u64::MAX - self.saved).unwrap_or(usize::MAX);
+        let refused = batch.split_off(batch.len().min(room));
+        answer(refused, |_| Err(VisitError::Full));
+        if batch.is_empty() && !self.failed {
+            return;
+        }
+        let first = self.saved;
+        match self.store.write(first + batch.len() as u64) {
+            Ok(synced) => {
+                self.metrics.wrote(batch.len(), synced);
+                self.saved += batch.len() as u64;
+                // Before the answers: a visitor who reads next must not see an older number.
+                self.shared.saved.store(self.saved, Ordering::Release);
+                self.recovered();
+                answer(batch, |place| Ok(first + place + 1));
+            }
+            Err(error) => {
+                let error = Arc::new(error);
+                self.metrics.disk_failed(&error);
+                self.fail(&error);
+                answer(batch, |_| Err(VisitError::NotSaved(error.clone())));
+            }
+        }
+    }
+
+    /// Tells the change for the worse once, not once per visit.
+    fn fail(&mut self, error: &Arc<StoreError>) {
+        let cause = std::error::Error::source(error)
+            .map(ToString::to_string)
+            .unwrap_or_default();
+        if !std::mem::replace(&mut self.failed, true) {
+            tracing::error!(%error, cause, next = error.next(), visits = self.saved, "visits are refused");
+        }
+        self.readiness.set_disk_fault(Some(format!("{error}: {cause}")));
+    }
+
+    fn recovered(&mut self) {
+        if std::mem::replace(&mut self.failed, false) {
+            tracing::info!(visits = self.saved, "the disk works again");
+            self.readiness.set_disk_fault(None);
+        }
+    }
+}
+
+fn answer(batch: VecDeque<Waiting>, result: impl Fn(u64) -> Result<u64, VisitError>) {
+    for (place, waiting) in (0..).zip(batch) {
+        // Who has hung up since is counted and not told: the number was already on its way to the disk.
+        let _ = waiting.send(result(place));
+    }
+}
