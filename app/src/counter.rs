@@ -230,3 +230,49 @@ fn answer(batch: VecDeque<Waiting>, result: impl Fn(u64) -> Result<u64, VisitErr
         let _ = waiting.send(result(place));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::settings::Identity;
+
+    #[test]
+    fn who_hung_up_while_waiting_is_not_counted() {
+        let volume = tempfile::TempDir::new().unwrap();
+        let identity = Identity {
+            pod: "counter-0".into(),
+            hostname: "host".into(),
+            revision: "v1".into(),
+        };
+        let (store, saved) = Store::open(volume.path(), &identity).unwrap();
+        let shared = Arc::new(Shared {
+            saved: AtomicU64::new(saved),
+            queue: Mutex::default(),
+            arrived: Condvar::new(),
+        });
+        let metrics = Arc::new(Metrics::new(saved));
+        let readiness = Arc::new(Readiness::new("/nowhere".into()));
+        let mut writer = Writer {
+            shared,
+            store,
+            metrics,
+            readiness,
+            saved,
+            failed: false,
+        };
+
+        let (answers, mut answered): (VecDeque<_>, Vec<_>) = (0..3).map(|_| oneshot::channel()).unzip();
+        drop(answered.remove(1));
+        writer.save(answers);
+
+        let numbers: Vec<u64> = answered
+            .iter_mut()
+            .map(|a| a.try_recv().unwrap().unwrap())
+            .collect();
+        assert_eq!(numbers, [1, 2]);
+        assert_eq!(
+            std::fs::read_to_string(volume.path().join("visits")).unwrap(),
+            "2\n"
+        );
+    }
+}
