@@ -8,6 +8,11 @@ use serde::{Deserialize, Serialize};
 /// Version of the record's format; raised when a reader of the old one would misread the new one.
 pub const FORMAT: u32 = 1;
 
+/// The JSON Schema of the record.
+pub fn schema() -> serde_json::Value {
+    schemars::schema_for!(Record).to_value()
+}
+
 /// One run of a lab.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct Record {
@@ -64,6 +69,10 @@ pub struct ExperimentRecord {
     pub id: String,
     /// Its question.
     pub question: String,
+    /// SHA-256 of the experiment as the lab file declared it, so that a later change of it shows. Filled in when
+    /// the record is written.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub declared: String,
     /// The namespace it ran in.
     pub namespace: String,
     /// Milliseconds from the start of the run to its own start.

@@ -1,0 +1,517 @@
+//! Copies of evidence in which everything that differs from run to run is a mark, so that two runs compare.
+//!
+//! | mark | stands for |
+//! |---|---|
+//! | `<age>` | a cell under AGE, DURATION or LAST SEEN, and `5s` in `1 (5s ago)` |
+//! | `<duration>` | a measured time: `2.5s`, `1m30s`, `12ms` |
+//! | `<time>` | a date with a time of day |
+//! | `<ip>` | an IPv4 or IPv6 address, also written with dashes |
+//! | `<port>` | a port the kernel or the cluster chose: 30000 and above |
+//! | `<uid-1>` | an object's uid, also inside `pvc-…`; the same uid keeps its number within an experiment |
+//! | `<hash-1>` | a hash in a generated name, as in `counter-6d4b9c7f8`; numbered like uids |
+//! | `<digest>` | 64 hexadecimal digits |
+//! | `<version>` | a resourceVersion |
+//!
+//! Numbers keep "the same again" apart from "another one": that a pod came back with a new uid and its old volume
+//! stays visible in the redacted copy.
+
+use std::collections::HashMap;
+use std::sync::LazyLock;
+
+use regex::{Captures, Regex};
+use serde_json::Value;
+
+use super::record::{CommandRecord, ExperimentRecord, Record};
+
+/// One place of the evidence and its redacted text: what two runs are compared by.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// Where: `run`, `experiment persistence`, `step persistence/before`, `claims of persistence`.
+    pub name: String,
+    /// The redacted text.
+    pub text: String,
+}
+
+/// The whole record, redacted, place by place.
+///
+/// Left out are durations, the timeline (its order is what claims judge) and every version but that of
+/// Kubernetes without its patch: another build of the same program proves the same.
+pub fn places(record: &Record) -> Vec<Place> {
+    let mut run = format!("lab {} · {}\n", record.lab, record.title);
+    if let Some(version) = record.versions.get("kubernetes") {
+        run += &format!(
+            "kubernetes {}\n",
+            version.splitn(3, '.').take(2).collect::<Vec<_>>().join(".")
+        );
+    }
+    for criterion in &record.rubric {
+        run += &format!(
+            "{} {} {}\n",
+            criterion.id,
+            criterion.points,
+            criterion.sections.join(", ")
+        );
+    }
+    if let Some(broke) = &record.broke {
+        run += &format!("broke: {}\n", Redactor::default().text(broke));
+    }
+    let mut places = vec![Place {
+        name: "run".to_owned(),
+        text: run,
+    }];
+    for experiment in &record.experiments {
+        experiment_places(experiment, &mut places);
+    }
+    places
+}
+
+fn experiment_places(experiment: &ExperimentRecord, places: &mut Vec<Place>) {
+    let mut redactor = Redactor::default();
+    let id = &experiment.id;
+    let mut head = format!("{}\n{}\n", experiment.question, experiment.declared);
+    if let Some(failure) = &experiment.failure {
+        head += &redactor.text(failure);
+    }
+    places.push(Place {
+        name: format!("experiment {id}"),
+        text: head,
+    });
+    for step in &experiment.steps {
+        let mut text = String::new();
+        for command in &step.commands {
+            text += &redactor.command(command, step.kind == "resolve");
+        }
+        if let Some(error) = &step.error {
+            text += &format!("error: {}\n", redactor.text(error));
+        }
+        places.push(Place {
+            name: format!("step {id}/{}", step.name),
+            text,
+        });
+    }
+    let mut claims = String::new();
+    for claim in &experiment.claims {
+        let verdict = serde_json::to_value(claim.verdict).expect("a verdict is plain data");
+        claims += &format!(
+            "{} {}: {}\n",
+            claim.id,
+            verdict.as_str().unwrap_or_default(),
+            claim.says
+        );
+        for seen in &claim.values {
+            let value = redactor.value(&seen.part, &seen.value);
+            claims += &format!("  {} = {value}\n", seen.part);
+        }
+        if let Some(message) = &claim.message {
+            claims += &format!("  {}\n", redactor.text(message));
+        }
+    }
+    places.push(Place {
+        name: format!("claims of {id}"),
+        text: claims,
+    });
+}
+
+/// Redacts the texts of one experiment, remembering the numbers it gave.
+#[derive(Debug, Default)]
+pub struct Redactor {
+    uids: HashMap<String, usize>,
+    hashes: HashMap<String, usize>,
+}
+
+impl Redactor {
+    /// The text with marks in place of what differs from run to run, the columns of its tables aligned anew.
+    pub fn text(&mut self, text: &str) -> String {
+        let lines: Vec<&str> = text.lines().collect();
+        let mut out = String::new();
+        let mut at = 0;
+        while at < lines.len() {
+            if let Some(table) = Table::starting_at(&lines[at..]) {
+                out += &table.redacted(self);
+                at += table.rows.len();
+            } else {
+                out += self.words(lines[at]).trim_end();
+                out.push('\n');
+                at += 1;
+            }
+        }
+        out
+    }
+
+    /// A transcript. Answers of a name server come in any order, so `sorted` puts the lines in one.
+    fn command(&mut self, command: &CommandRecord, sorted: bool) -> String {
+        let mut out = format!("$ {}\n", self.words(&shell_words::join(&command.argv)));
+        let mut printed = self.text(&command.stdout) + &self.text(&command.stderr);
+        if sorted {
+            let mut lines: Vec<_> = printed.lines().filter(|line| !line.is_empty()).collect();
+            lines.sort_unstable();
+            printed = lines.join("\n") + "\n";
+        }
+        out += &printed;
+        if command.status != 0 {
+            out += &format!("# exit status {}\n", command.status);
+        }
+        out
+    }
+
+    /// A value of an expression: numbers that are times become marks, strings are redacted.
+    fn value(&mut self, name: &str, value: &Value) -> Value {
+        match value {
+            Value::Number(_) if is_moment(name) => Value::from("<duration>"),
+            Value::String(_) if name.to_ascii_lowercase().ends_with("resourceversion") => {
+                Value::from("<version>")
+            }
+            Value::String(text) => Value::from(self.text(text).trim_end_matches('\n')),
+            Value::Array(items) => items.iter().map(|item| self.value(name, item)).collect(),
+            Value::Object(entries) => entries
+                .iter()
+                .map(|(key, item)| (self.words(key), self.value(key, item)))
+                .collect(),
+            other => other.clone(),
+        }
+    }
+
+    /// A line, whatever its columns.
+    fn words(&mut self, line: &str) -> String {
+        let line = UID.replace_all(line, |found: &Captures| {
+            format!("<uid-{}>", number(&mut self.uids, &found[0]))
+        });
+        let line = DIGEST.replace_all(&line, "<digest>");
+        let line = TIME.replace_all(&line, "<time>");
+        let line = IP.replace_all(&line, "<ip>");
+        let line = IP6.replace_all(&line, "$before<ip>");
+        let line = DASHED_IP.replace_all(&line, "$before<ip>$after");
+        let line = PORT.replace_all(&line, "$before:<port>");
+        let line = RESOURCE_VERSION.replace_all(&line, "$before<version>");
+        let line = HASH.replace_all(&line, |found: &Captures| {
+            format!(
+                "{}-<hash-{}>",
+                &found["before"],
+                number(&mut self.hashes, &found["hash"])
+            )
+        });
+        let line = AGO.replace_all(&line, "$before<age>$after");
+        DURATION.replace_all(&line, "$before<duration>").into_owned()
+    }
+}
+
+fn number(known: &mut HashMap<String, usize>, text: &str) -> usize {
+    let next = known.len() + 1;
+    *known.entry(text.to_owned()).or_insert(next)
+}
+
+fn is_moment(name: &str) -> bool {
+    name.contains("_ms") || name.contains("_at") || name.contains("duration")
+}
+
+/// A table as kubectl and helm print it: a heading whose columns every row keeps to.
+struct Table<'a> {
+    /// Where the columns start, in characters. Empty for helm, which separates by tabs.
+    starts: Vec<usize>,
+    rows: Vec<&'a str>,
+}
+
+impl<'a> Table<'a> {
+    /// The table whose heading is the first of these lines: capitals, or underlined with dashes.
+    fn starting_at(lines: &[&'a str]) -> Option<Self> {
+        let heading = *lines.first()?;
+        if heading.contains('\t') && capitals(heading) {
+            let rows = lines
+                .iter()
+                .copied()
+                .take_while(|line| line.contains('\t'))
+                .collect();
+            return Some(Self {
+                starts: Vec::new(),
+                rows,
+            });
+        }
+        let underlined = lines.get(1).is_some_and(|next| {
+            next.contains("--") && next.chars().all(|character| character == '-' || character == ' ')
+        });
+        let starts = column_starts(heading);
+        if starts.len() < 2 || !(capitals(heading) || underlined) {
+            return None;
+        }
+        let fits = |line: &&&str| {
+            let line: Vec<char> = line.chars().collect();
+            let blank = |at: usize| line.get(at).is_none_or(|character| *character == ' ');
+            !line.is_empty() && starts[1..].iter().all(|start| blank(start - 1))
+        };
+        let rows = lines.iter().take_while(fits).copied().collect();
+        Some(Self { starts, rows })
+    }
+
+    fn redacted(&self, redactor: &mut Redactor) -> String {
+        let mut rows: Vec<Vec<String>> = self.rows.iter().map(|row| self.cells(row)).collect();
+        let headings = rows[0].clone();
+        for row in &mut rows[1..] {
+            for (cell, heading) in row.iter_mut().zip(&headings) {
+                let dashes = cell.chars().all(|character| character == '-');
+                *cell = match heading.to_ascii_uppercase().as_str() {
+                    _ if dashes => cell.clone(),
+                    "AGE" | "DURATION" | "LAST SEEN" => "<age>".to_owned(),
+                    _ => redactor.words(cell),
+                };
+            }
+        }
+        // The underline of `kubectl describe` is as long as its heading, so widths come from the rest.
+        let indent: String = self.rows[0]
+            .chars()
+            .take_while(|character| *character == ' ')
+            .collect();
+        let widths: Vec<usize> = (0..headings.len())
+            .map(|column| {
+                rows.iter()
+                    .filter_map(|row| row.get(column))
+                    .map(|cell| cell.chars().count())
+                    .max()
+            })
+            .map(Option::unwrap_or_default)
+            .collect();
+        let mut out = String::new();
+        for row in rows {
+            let mut line = indent.clone();
+            for (cell, width) in row.iter().zip(&widths) {
+                line += &format!("{cell:width$}   ");
+            }
+            out += line.trim_end();
+            out.push('\n');
+        }
+        out
+    }
+
+    fn cells(&self, row: &str) -> Vec<String> {
+        if self.starts.is_empty() {
+            return row.split('\t').map(|cell| cell.trim().to_owned()).collect();
+        }
+        let characters: Vec<char> = row.chars().collect();
+        let ends = self.starts[1..].iter().copied().chain([usize::MAX]);
+        let cell = |(start, end): (&usize, usize)| {
+            let end = end.min(characters.len());
+            let text: String = characters.get(*start..end).unwrap_or_default().iter().collect();
+            text.trim().to_owned()
+        };
+        self.starts.iter().zip(ends).map(cell).collect()
+    }
+}
+
+fn capitals(heading: &str) -> bool {
+    heading.chars().any(char::is_alphabetic) && !heading.chars().any(char::is_lowercase)
+}
+
+/// Where the cells of a heading start; cells are two spaces or more apart (`ACCESS MODES` is one).
+fn column_starts(heading: &str) -> Vec<usize> {
+    let characters: Vec<char> = heading.chars().collect();
+    let blank = |at: usize| characters.get(at).is_none_or(|character| *character == ' ');
+    (0..characters.len())
+        .filter(|&at| !blank(at) && (at == 0 || (blank(at - 1) && (at == 1 || blank(at - 2)))))
+        .collect()
+}
+
+fn pattern(text: &str) -> Regex {
+    Regex::new(text).expect("the pattern is one")
+}
+
+static UID: LazyLock<Regex> =
+    LazyLock::new(|| pattern(r"\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b"));
+static DIGEST: LazyLock<Regex> = LazyLock::new(|| pattern(r"\b[0-9a-f]{64}\b"));
+// RFC 3339, Go's default form, RFC 1123, and asctime as helm prints it.
+static TIME: LazyLock<Regex> = LazyLock::new(|| {
+    pattern(concat!(
+        r"\b\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}:\d{2}(\.\d+)?( ?Z\b| ?[+-]\d{2}:?\d{2})?( [A-Z]{3,4}\b)?",
+        r"|\b(Mon|Tue|Wed|Thu|Fri|Sat|Sun),? ([A-Z][a-z]{2} +\d{1,2}|\d{1,2} [A-Z][a-z]{2} \d{4}) \d{2}:\d{2}:\d{2}",
+        r"( [+-]\d{4}| [A-Z]{3,4}\b)?( \d{4})?"
+    ))
+});
+static IP: LazyLock<Regex> = LazyLock::new(|| pattern(r"\b\d{1,3}(\.\d{1,3}){3}\b"));
+static IP6: LazyLock<Regex> =
+    LazyLock::new(|| pattern(r"(?P<before>^|[\s\[(=,])([0-9a-f]{1,4}:){2,7}(:?[0-9a-f]{1,4}){0,6}\b"));
+static DASHED_IP: LazyLock<Regex> =
+    LazyLock::new(|| pattern(r"(?P<before>^|[\s(=,])\d{1,3}(-\d{1,3}){3}(?P<after>\.)"));
+static PORT: LazyLock<Regex> =
+    LazyLock::new(|| pattern(r"(?P<before><ip>|\blocalhost|\]|\b\d{2,5}):(3\d{4}|[456]\d{4})\b"));
+static RESOURCE_VERSION: LazyLock<Regex> =
+    LazyLock::new(|| pattern(r#"(?P<before>\bresourceVersion"?: ?"?)\d+"#));
+// The letters and digits of Kubernetes' generated names: no vowels, nothing that looks like another.
+// https://github.com/kubernetes/apimachinery/blob/master/pkg/util/rand/rand.go
+static HASH: LazyLock<Regex> = LazyLock::new(|| {
+    let letters = "[bcdfghjklmnpqrstvwxz2456789]";
+    pattern(&format!(
+        r"(?P<before>[a-z0-9])-(?P<hash>{letters}{{8,10}}-{letters}{{5}}|{letters}{{8,10}}|{letters}{{5}})\b"
+    ))
+});
+static AGO: LazyLock<Regex> = LazyLock::new(|| pattern(r"(?P<before>\()(\d+[dhms])+(?P<after> ago\))"));
+// Not after an equals sign: `timeout=1s` is a setting.
+static DURATION: LazyLock<Regex> =
+    LazyLock::new(|| pattern(r"(?P<before>^|[\s(\[,:])(\d+h)?(\d+m)?\d+(\.\d+)?(ms|µs|s)\b"));
+
+#[cfg(test)]
+mod tests {
+    use super::super::fixture;
+    use super::*;
+
+    fn redacted(text: &str) -> String {
+        Redactor::default().text(text)
+    }
+
+    #[test]
+    fn a_table_of_pods_is_the_same_whatever_ages_and_addresses_it_has() {
+        let one = redacted(
+            "NAME        READY   STATUS    RESTARTS     AGE   IP\n\
+             counter-0   1/1     Running   0            9s    10.244.0.5\n\
+             counter-1   1/1     Running   1 (3s ago)   12s   10.244.0.16\n",
+        );
+        let other = redacted(
+            "NAME        READY   STATUS    RESTARTS       AGE     IP\n\
+             counter-0   1/1     Running   0              119s    10.244.10.105\n\
+             counter-1   1/1     Running   1 (103s ago)   2m12s   10.244.0.6\n",
+        );
+        assert_eq!(one, other);
+        assert_eq!(
+            one,
+            "NAME        READY   STATUS    RESTARTS        AGE     IP\n\
+             counter-0   1/1     Running   0               <age>   <ip>\n\
+             counter-1   1/1     Running   1 (<age> ago)   <age>   <ip>\n"
+        );
+    }
+
+    #[test]
+    fn what_a_table_says_beside_the_noise_stays() {
+        let one = redacted("NAME        READY   AGE\ncounter-0   1/1     9s\n");
+        for other in [
+            "NAME        READY   AGE\ncounter-0   0/1     9s\n",
+            "NAME        READY   AGE\ncounter-1   1/1     9s\n",
+        ] {
+            assert_ne!(one, redacted(other));
+        }
+    }
+
+    #[test]
+    fn empty_cells_of_a_pending_volume_claim_stay_empty() {
+        assert_eq!(
+            redacted(
+                "NAME             STATUS    VOLUME                                     CAPACITY   ACCESS MODES   AGE\n\
+                 data-counter-0   Bound     pvc-0f8fad5b-d9cb-469f-a165-70867728950e   64Mi       RWO            5s\n\
+                 data-counter-1   Pending                                                                        1s\n"
+            ),
+            "NAME             STATUS    VOLUME        CAPACITY   ACCESS MODES   AGE\n\
+             data-counter-0   Bound     pvc-<uid-1>   64Mi       RWO            <age>\n\
+             data-counter-1   Pending                                           <age>\n"
+        );
+    }
+
+    #[test]
+    fn events_of_describe_and_tables_of_helm_are_tables_too() {
+        assert_eq!(
+            redacted(
+                "Events:\n  Type    Reason     Age               From     Message\n  \
+                 ----    ------     ----              ----     -------\n  \
+                 Normal  Pulled     5s (x3 over 20s)  kubelet  Successfully pulled image in 2.512s (2.51s including waiting)\n"
+            ),
+            "Events:\n  Type     Reason   Age     From      Message\n  \
+             ----     ------   ----    ----      -------\n  \
+             Normal   Pulled   <age>   kubelet   Successfully pulled image in <duration> (<duration> including waiting)\n"
+        );
+        assert_eq!(
+            redacted(
+                "NAME   \tREVISION\tUPDATED                                \tSTATUS\ncounter\t2       \t2026-11-21 16:37:12.123456 +0000 UTC\tdeployed\n"
+            ),
+            "NAME      REVISION   UPDATED   STATUS\ncounter   2          <time>    deployed\n"
+        );
+    }
+
+    #[test]
+    fn the_same_uid_or_hash_keeps_its_number() {
+        let mut redactor = Redactor::default();
+        let old = "0f8fad5b-d9cb-469f-a165-70867728950e";
+        let new = "7c9e6679-7425-40de-944b-e07fc1f90ae7";
+        assert_eq!(
+            redactor.text(&format!("{old} {new} {old}")),
+            "<uid-1> <uid-2> <uid-1>\n"
+        );
+        assert_eq!(
+            redactor.text("counter-6d4b9c7f8 counter-5c9f7b8d4f counter-6d4b9c7f8"),
+            "counter-<hash-1> counter-<hash-2> counter-<hash-1>\n"
+        );
+    }
+
+    #[test]
+    fn every_mark_stands_for_what_it_says() {
+        for (text, expected) in [
+            ("LAST DEPLOYED: Sat Nov 21 16:37:12 2026", "LAST DEPLOYED: <time>"),
+            (
+                "Start Time:   Sat, 21 Nov 2026 16:37:12 +0000",
+                "Start Time:   <time>",
+            ),
+            ("at 2026-11-21T16:37:12Z", "at <time>"),
+            (
+                "Forwarding from 127.0.0.1:41873 -> 8000",
+                "Forwarding from <ip>:<port> -> 8000",
+            ),
+            ("10.244.0.5:8000", "<ip>:8000"),
+            ("8000:31234/TCP", "8000:<port>/TCP"),
+            ("Address: fd00:10:244::5", "Address: <ip>"),
+            ("10-244-0-5.counter.dns.svc", "<ip>.counter.dns.svc"),
+            ("counter-7d4b9c7f88-x2x9z", "counter-<hash-1>"),
+            (
+                "counter-0 counter-headless data-counter-0",
+                "counter-0 counter-headless data-counter-0",
+            ),
+            ("resourceVersion: \"812\"", "resourceVersion: \"<version>\""),
+            (
+                "Liveness: delay=0s timeout=1s period=2s",
+                "Liveness: delay=0s timeout=1s period=2s",
+            ),
+            ("v1.37.0", "v1.37.0"),
+            ("64Mi 10m", "64Mi 10m"),
+        ] {
+            assert_eq!(redacted(text).trim_end(), expected);
+        }
+    }
+
+    #[test]
+    fn answers_of_a_name_server_compare_in_any_order() {
+        let answers = |first: &str, second: &str| {
+            let mut redactor = Redactor::default();
+            redactor.command(
+                &fixture::command("nslookup a", &format!("Name: {first}\nName: {second}\n")),
+                true,
+            )
+        };
+        assert_eq!(answers("a", "b"), answers("b", "a"));
+        assert_ne!(answers("a", "b"), answers("a", "c"));
+    }
+
+    #[test]
+    fn two_runs_of_the_same_behaviour_are_equal_and_another_count_is_not() {
+        let (_, one) = fixture::passing();
+        let mut other = one.clone();
+        other.duration_ms += 5;
+        other
+            .versions
+            .insert("revision".to_owned(), "aaaaaaa (clean)".to_owned());
+        let persistence = &mut other.experiments[0];
+        persistence.timeline.clear();
+        persistence.commands(
+            "visits",
+            [fixture::command("curl --silent http://127.0.0.1:45021/", "7\n")],
+        );
+        assert_eq!(places(&one), places(&other));
+
+        other.experiments[0].commands(
+            "counts-after",
+            [fixture::command(
+                "kubectl exec counter-0 --namespace persistence -- cat /data/visits",
+                "8\n",
+            )],
+        );
+        let differing: Vec<_> = places(&one)
+            .into_iter()
+            .zip(places(&other))
+            .filter(|(one, other)| one != other)
+            .map(|(one, _)| one.name)
+            .collect();
+        assert_eq!(differing, ["step persistence/counts-after"]);
+    }
+}

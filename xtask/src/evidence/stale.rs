@@ -1,0 +1,216 @@
+//! Whether a record is one of this lab: the same rubric, experiments, steps and claims.
+
+use sha2::{Digest, Sha256};
+
+use super::record::{ExperimentRecord, FORMAT, Record};
+use crate::lab::spec::{Experiment, LabSpec, Step};
+
+/// What the record lacks or has too much, a sentence each; none when the record is a run of the whole lab as it
+/// stands. A record like that is mended by a run, not by hand.
+pub fn differences(lab: &LabSpec, record: &Record) -> Vec<String> {
+    let mut found = Vec::new();
+    if record.format != FORMAT {
+        found.push(format!(
+            "the record has format {}, this program writes {FORMAT}",
+            record.format
+        ));
+    }
+    if record.lab != lab.lab {
+        found.push(format!(
+            "the record is a run of lab `{}`, this is lab `{}`",
+            record.lab, lab.lab
+        ));
+    }
+    if record.title != lab.title {
+        found.push(format!("the title was `{}` and is `{}`", record.title, lab.title));
+    }
+    if serde_json::to_value(&record.rubric).ok() != serde_json::to_value(&lab.rubric).ok() {
+        found.push("the rubric changed since the run".to_owned());
+    }
+    for gone in record
+        .experiments
+        .iter()
+        .filter(|old| lab.experiments.iter().all(|new| new.id != old.id))
+    {
+        found.push(format!(
+            "experiment `{}` was run and is no longer in the lab",
+            gone.id
+        ));
+    }
+    for experiment in &lab.experiments {
+        match record
+            .experiments
+            .iter()
+            .find(|recorded| recorded.id == experiment.id)
+        {
+            None => found.push(format!("experiment `{}` was not part of the run", experiment.id)),
+            Some(recorded) => experiment_differences(experiment, recorded, &mut found),
+        }
+    }
+    found
+}
+
+/// SHA-256 of the experiment as the lab file declares it, in hexadecimal. Comments and layout don't count.
+pub fn digest(experiment: &Experiment) -> String {
+    let declared = serde_json::to_vec(experiment).expect("an experiment is plain data");
+    format!("{:x}", Sha256::digest(declared))
+}
+
+/// The name a step was given with `as`.
+pub fn given_name(step: &Step) -> Option<&str> {
+    match step {
+        Step::Install(step) | Step::Upgrade(step) => step.name.as_deref(),
+        Step::Uninstall(step) => step.name.as_deref(),
+        Step::Run(step) => step.name.as_deref(),
+        Step::Exec(step) => step.name.as_deref(),
+        Step::Resolve(step) => step.name.as_deref(),
+        Step::Visit(step) => step.name.as_deref(),
+        Step::Observe(step) => Some(&step.name),
+        Step::Await(step) => step.name.as_deref(),
+        Step::Hold(step) => Some(&step.name),
+    }
+}
+
+/// The kind of a step, as in the lab file.
+pub fn kind(step: &Step) -> &'static str {
+    match step {
+        Step::Install(_) => "install",
+        Step::Upgrade(_) => "upgrade",
+        Step::Uninstall(_) => "uninstall",
+        Step::Run(_) => "run",
+        Step::Exec(_) => "exec",
+        Step::Resolve(_) => "resolve",
+        Step::Visit(_) => "visit",
+        Step::Observe(_) => "observe",
+        Step::Await(_) => "await",
+        Step::Hold(_) => "hold",
+    }
+}
+
+fn experiment_differences(experiment: &Experiment, recorded: &ExperimentRecord, found: &mut Vec<String>) {
+    let id = &experiment.id;
+    let before = found.len();
+    if recorded.question != experiment.question {
+        found.push(format!("the question of experiment `{id}` changed since the run"));
+    }
+    if recorded.steps.len() < experiment.steps.len() && recorded.failure.is_some() {
+        found.push(format!("experiment `{id}` ended early in the recorded run"));
+    } else if recorded.steps.len() != experiment.steps.len() {
+        let (old, new) = (recorded.steps.len(), experiment.steps.len());
+        found.push(format!("experiment `{id}` had {old} steps and has {new}"));
+    }
+    for (place, (old, new)) in recorded.steps.iter().zip(&experiment.steps).enumerate() {
+        if old.kind != kind(new) || given_name(new).is_some_and(|name| name != old.name) {
+            let new = format!("{} `{}`", kind(new), given_name(new).unwrap_or("unnamed"));
+            let place = place + 1;
+            found.push(format!(
+                "step {place} of experiment `{id}` was {} `{}` and is {new}",
+                old.kind, old.name
+            ));
+        }
+    }
+    for claim in &experiment.claims {
+        match recorded.claims.iter().find(|judged| judged.id == claim.id) {
+            None => found.push(format!(
+                "claim `{}` of experiment `{id}` was never judged",
+                claim.id
+            )),
+            Some(judged) => {
+                let old = (
+                    &judged.says,
+                    &judged.criterion,
+                    judged.points,
+                    &judged.source,
+                    &judged.expect,
+                );
+                if old
+                    != (
+                        &claim.says,
+                        &claim.criterion,
+                        claim.points,
+                        &claim.source,
+                        &claim.expect,
+                    )
+                {
+                    found.push(format!(
+                        "claim `{}` of experiment `{id}` changed since the run",
+                        claim.id
+                    ));
+                }
+            }
+        }
+    }
+    for judged in recorded
+        .claims
+        .iter()
+        .filter(|old| experiment.claims.iter().all(|new| new.id != old.id))
+    {
+        found.push(format!(
+            "claim `{}` of experiment `{id}` is no longer in the lab",
+            judged.id
+        ));
+    }
+    // What the sentences above don't name: a step's command or values, a deadline, the order of claims.
+    if found.len() == before && !recorded.declared.is_empty() && recorded.declared != digest(experiment) {
+        found.push(format!(
+            "experiment `{id}` is declared otherwise than when it was run"
+        ));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fixture;
+    use super::*;
+
+    #[test]
+    fn a_run_of_the_lab_as_it_stands_is_not_stale() {
+        let (lab, record) = fixture::passing();
+        assert_eq!(differences(&lab, &record), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_step_with_another_command_is_told() {
+        let (mut lab, record) = fixture::passing();
+        let Step::Run(run) = &mut lab.experiments[0].steps[2] else {
+            panic!("the fixture's third step runs")
+        };
+        run.command.push_str(" --show-labels");
+        assert_eq!(
+            differences(&lab, &record),
+            ["experiment `persistence` is declared otherwise than when it was run"]
+        );
+    }
+
+    #[test]
+    fn a_renamed_experiment_is_told_by_both_names() {
+        let (mut lab, record) = fixture::passing();
+        lab.experiments[0].id = "storage".to_owned();
+        assert_eq!(
+            differences(&lab, &record),
+            [
+                "experiment `persistence` was run and is no longer in the lab",
+                "experiment `storage` was not part of the run"
+            ]
+        );
+    }
+
+    #[test]
+    fn a_changed_claim_step_or_rubric_is_named() {
+        let (mut lab, record) = fixture::passing();
+        lab.experiments[0].claims[0].expect.push_str(" && true");
+        lab.experiments[1].steps.pop();
+        lab.experiments[2].steps.swap(0, 1);
+        lab.rubric[0].points = 4.0;
+        assert_eq!(
+            differences(&lab, &record),
+            [
+                "the rubric changed since the run",
+                "claim `count-survives` of experiment `persistence` changed since the run",
+                "experiment `rolling-update` had 4 steps and has 3",
+                "step 1 of experiment `dns` was install `install-1` and is resolve `lookups`",
+                "step 2 of experiment `dns` was resolve `lookups` and is install `unnamed`",
+            ]
+        );
+    }
+}

@@ -1,0 +1,239 @@
+//! A run in short: what the last screen, `report.json`, the report and the summary of a CI job are made of.
+
+use serde::Serialize;
+
+use super::block;
+use super::grade::{Grade, Outcome, written};
+use super::record::{ClaimRecord, CommandRecord, ExperimentRecord, Record, Seen, Verdict};
+use crate::lab::spec::LabSpec;
+
+/// A run in short.
+#[derive(Debug, Clone, Serialize)]
+pub struct Summary {
+    /// Id of the lab.
+    pub lab: String,
+    /// Its title.
+    pub title: String,
+    /// When the run began, RFC 3339, UTC.
+    pub started_at: String,
+    /// How long it took, in milliseconds.
+    pub duration_ms: u64,
+    /// Why it ended before its experiments did.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub broke: Option<String>,
+    /// The points.
+    pub grade: Grade,
+    /// What does not hold, in the order of the lab.
+    pub failures: Vec<Failure>,
+    /// Claims that hold, and claims judged.
+    pub claims_hold: (usize, usize),
+    /// The steps that took longest, longest first.
+    pub slowest: Vec<SlowStep>,
+}
+
+/// An experiment that broke or a claim that does not hold.
+#[derive(Debug, Clone, Serialize)]
+pub struct Failure {
+    /// Id of the experiment.
+    pub experiment: String,
+    /// Id of the claim; none when the experiment itself broke.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub claim: Option<String>,
+    /// The claim's sentence, or what failed.
+    pub says: String,
+    /// The expression that had to be true.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub expected: Option<String>,
+    /// The values its parts had.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub seen: Vec<Seen>,
+    /// Why, as far as the engine knows.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+}
+
+/// A step that took long.
+#[derive(Debug, Clone, Serialize)]
+pub struct SlowStep {
+    /// Id of the experiment.
+    pub experiment: String,
+    /// Name of the step.
+    pub step: String,
+    /// How long it took, in milliseconds.
+    pub duration_ms: u64,
+}
+
+impl Summary {
+    /// The run in short.
+    pub fn of(lab: &LabSpec, record: &Record, grade: &Grade) -> Self {
+        let claims = || {
+            record
+                .experiments
+                .iter()
+                .flat_map(|experiment| &experiment.claims)
+        };
+        let holding = claims().filter(|claim| claim.verdict == Verdict::Holds).count();
+        let judged = claims().filter(|claim| claim.verdict != Verdict::Skipped).count();
+        Self {
+            lab: lab.lab.clone(),
+            title: record.title.clone(),
+            started_at: record.started_at.clone(),
+            duration_ms: record.duration_ms,
+            broke: record.broke.clone(),
+            grade: grade.clone(),
+            failures: record.experiments.iter().flat_map(failures).collect(),
+            claims_hold: (holding, judged),
+            slowest: slowest(record, 5),
+        }
+    }
+
+    /// The run as one sentence: `12.5 of 12.5 points: 48 of 48 claims hold`.
+    pub fn sentence(&self) -> String {
+        let (holding, judged) = self.claims_hold;
+        let points = format!(
+            "{} of {} points",
+            written(self.grade.points),
+            written(self.grade.of)
+        );
+        let not_run = match self.grade.not_run {
+            0.0 => String::new(),
+            points => format!(" ({} not part of this run)", written(points)),
+        };
+        let claims = format!("{holding} of {judged} claims hold");
+        match self.grade.outcome {
+            Outcome::Broke => format!("the run broke: {points}{not_run}, {claims}"),
+            Outcome::Holds | Outcome::Fails => format!("{points}{not_run}: {claims}"),
+        }
+    }
+
+    /// The run for the summary of a CI job.
+    pub fn markdown(&self, record: &Record) -> String {
+        let sign = if self.grade.outcome == Outcome::Holds {
+            "✔"
+        } else {
+            "✘"
+        };
+        let title = &self.title;
+        let mut out = format!(
+            "## {sign} {title}\n\n{}.\n\n{}\n",
+            self.sentence(),
+            block::rubric(&self.grade)
+        );
+        if let Some(broke) = &self.broke {
+            out += &format!("\n{}\n", block::fenced("text", broke));
+        }
+        for experiment in &record.experiments {
+            let failures: Vec<_> = self
+                .failures
+                .iter()
+                .filter(|it| it.experiment == experiment.id)
+                .collect();
+            if failures.is_empty() {
+                continue;
+            }
+            out += &format!("\n### {}: {}\n", experiment.id, block::text(&experiment.question));
+            for failure in failures {
+                out += &format!("\n{}\n", block::fenced("text", &failure.text()));
+            }
+            if !experiment.diagnostics.is_empty() {
+                let diagnostics: Vec<&CommandRecord> = experiment.diagnostics.iter().collect();
+                let console = block::console(&diagnostics);
+                out +=
+                    &format!("\n<details>\n<summary>Events and logs</summary>\n\n{console}\n\n</details>\n");
+            }
+        }
+        out + "\n"
+    }
+}
+
+impl Failure {
+    /// The failure as lines: what, expected, seen, why.
+    pub fn text(&self) -> String {
+        let mut out = match &self.claim {
+            Some(claim) => format!("{claim}: {}", self.says),
+            None => self.says.clone(),
+        };
+        if let Some(expected) = &self.expected {
+            out += &format!("\n  expected: {expected}");
+        }
+        for seen in &self.seen {
+            out += &format!("\n  seen:     {} = {}", seen.part, seen.value);
+        }
+        if let Some(message) = &self.message {
+            out += &format!("\n  why:      {message}");
+        }
+        out
+    }
+}
+
+fn failures(experiment: &ExperimentRecord) -> Vec<Failure> {
+    let broke = experiment.failure.iter().map(|failure| Failure {
+        experiment: experiment.id.clone(),
+        claim: None,
+        says: failure.clone(),
+        expected: None,
+        seen: Vec::new(),
+        message: None,
+    });
+    let failed = experiment
+        .claims
+        .iter()
+        .filter(|claim| claim.verdict == Verdict::Fails);
+    broke
+        .chain(failed.map(|claim| failure(experiment, claim)))
+        .collect()
+}
+
+fn failure(experiment: &ExperimentRecord, claim: &ClaimRecord) -> Failure {
+    Failure {
+        experiment: experiment.id.clone(),
+        claim: Some(claim.id.clone()),
+        says: claim.says.clone(),
+        expected: Some(claim.expect.clone()),
+        seen: claim.values.clone(),
+        message: claim.message.clone(),
+    }
+}
+
+fn slowest(record: &Record, most: usize) -> Vec<SlowStep> {
+    let steps = record.experiments.iter().flat_map(|experiment| {
+        experiment.steps.iter().map(|step| SlowStep {
+            experiment: experiment.id.clone(),
+            step: step.name.clone(),
+            duration_ms: step.ended_ms.saturating_sub(step.started_ms),
+        })
+    });
+    let mut steps: Vec<_> = steps.collect();
+    steps.sort_by_key(|step| std::cmp::Reverse(step.duration_ms));
+    steps.truncate(most);
+    steps
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{fixture, grade};
+    use super::*;
+
+    fn summary((lab, record): (LabSpec, Record)) -> (Summary, Record) {
+        let grade = grade::grade(&lab, &record, &grade::Headings::new());
+        (Summary::of(&lab, &record, &grade), record)
+    }
+
+    #[test]
+    fn the_sentence_says_points_and_claims() {
+        assert_eq!(
+            summary(fixture::passing()).0.sentence(),
+            "5 of 6.5 points: 4 of 4 claims hold"
+        );
+        assert_eq!(
+            summary(fixture::failing()).0.sentence(),
+            "1 of 5.5 points: 1 of 3 claims hold"
+        );
+    }
+
+    #[test]
+    fn the_summary_of_a_ci_job_shows_what_failed_and_why() {
+        let (summary, record) = summary(fixture::failing());
+        insta::assert_snapshot!(summary.markdown(&record));
+    }
+}
