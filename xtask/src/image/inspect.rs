@@ -1,0 +1,575 @@
+//! An image archive read into its config and the files that a container of it sees.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::Read;
+
+use anyhow::{Context, Result, bail, ensure};
+use flate2::read::GzDecoder;
+use oci_spec::image::ImageConfiguration;
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+use tar::EntryType;
+
+/// Links followed before a path is taken for a loop, as Linux does.
+const LINKS: usize = 40;
+
+/// An image, in memory: ours take some megabytes.
+pub struct Archive {
+    /// The names it is imported under.
+    pub names: Vec<String>,
+    pub config: ImageConfiguration,
+    pub files: Tree,
+}
+
+impl Archive {
+    /// Reads a Docker archive, an OCI archive, or one that is both, and checks its digests.
+    pub fn parse(bytes: &[u8]) -> Result<Self> {
+        let members = Members::read(&plain(bytes)?)?;
+        let (names, config, layers) = if members.0.contains_key("manifest.json") {
+            docker(&members)?
+        } else if members.0.contains_key("index.json") {
+            oci(&members)?
+        } else {
+            bail!("it holds neither manifest.json nor index.json");
+        };
+        let config = ImageConfiguration::from_reader(config).context("its config is no image config")?;
+        let diff_ids = config.rootfs().diff_ids();
+        ensure!(
+            diff_ids.len() == layers.len(),
+            "it has {} layers, its config {}",
+            layers.len(),
+            diff_ids.len()
+        );
+        let mut files = Tree::default();
+        for (layer, diff_id) in layers.iter().zip(diff_ids) {
+            let layer = plain(layer)?;
+            let digest = digest(&layer);
+            ensure!(
+                *diff_id == digest,
+                "the layer {diff_id} of the config has the digest {digest}"
+            );
+            files.add_layer(&layer)?;
+        }
+        Ok(Self { names, config, files })
+    }
+}
+
+type Parts<'a> = (Vec<String>, &'a [u8], Vec<&'a [u8]>);
+
+fn docker(members: &Members) -> Result<Parts<'_>> {
+    let manifest: Value = serde_json::from_slice(members.get("manifest.json")?)?;
+    let images = manifest.as_array().context("manifest.json is no list")?;
+    let [image] = images.as_slice() else {
+        bail!("it holds {} images, not one", images.len())
+    };
+    let layers = strings(&image["Layers"])
+        .iter()
+        .map(|layer| members.get(layer))
+        .collect::<Result<_>>()?;
+    let config = image["Config"]
+        .as_str()
+        .context("manifest.json names no config")?;
+    Ok((strings(&image["RepoTags"]), members.get(config)?, layers))
+}
+
+fn oci(members: &Members) -> Result<Parts<'_>> {
+    let index: Value = serde_json::from_slice(members.get("index.json")?)?;
+    let images = index["manifests"]
+        .as_array()
+        .context("index.json names no image")?;
+    let [image] = images.as_slice() else {
+        bail!("it holds {} images, not one", images.len())
+    };
+    let annotations = &image["annotations"];
+    // containerd's key holds the whole name; OCI's own may hold only the tag.
+    let name = annotations["io.containerd.image.name"].as_str();
+    let name = name.or_else(|| annotations["org.opencontainers.image.ref.name"].as_str());
+    let manifest: Value = serde_json::from_slice(members.blob(image)?)?;
+    let layers = manifest["layers"]
+        .as_array()
+        .context("its manifest names no layers")?;
+    let layers = layers
+        .iter()
+        .map(|layer| members.blob(layer))
+        .collect::<Result<_>>()?;
+    Ok((
+        name.map(str::to_owned).into_iter().collect(),
+        members.blob(&manifest["config"])?,
+        layers,
+    ))
+}
+
+fn strings(list: &Value) -> Vec<String> {
+    list.as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_str)
+        .map(str::to_owned)
+        .collect()
+}
+
+/// The files of the archive itself.
+struct Members(BTreeMap<String, Vec<u8>>);
+
+impl Members {
+    fn read(archive: &[u8]) -> Result<Self> {
+        let mut members = BTreeMap::new();
+        let mut links = Vec::new();
+        for entry in tar::Archive::new(archive).entries()? {
+            let mut entry = entry?;
+            let path = absolute(&entry.path_bytes());
+            match entry.header().entry_type() {
+                EntryType::Regular => {
+                    let mut bytes = Vec::new();
+                    entry.read_to_end(&mut bytes)?;
+                    members.insert(path[1..].to_owned(), bytes);
+                }
+                // Docker and podman write a layer once and link to it.
+                EntryType::Symlink => {
+                    let target = entry.link_name_bytes().context("a link without a target")?;
+                    let folder = path.rsplit_once('/').map_or("", |(folder, _)| folder);
+                    links.push((
+                        path[1..].to_owned(),
+                        normal(folder, &String::from_utf8_lossy(&target)),
+                    ));
+                }
+                _ => {}
+            }
+        }
+        for (path, target) in links {
+            if let Some(bytes) = members.get(&target[1..]).cloned() {
+                members.insert(path, bytes);
+            }
+        }
+        Ok(Self(members))
+    }
+
+    fn get(&self, name: &str) -> Result<&[u8]> {
+        self.0
+            .get(name)
+            .map(Vec::as_slice)
+            .with_context(|| format!("it has no {name}"))
+    }
+
+    /// The content that an OCI descriptor names by its digest.
+    fn blob(&self, descriptor: &Value) -> Result<&[u8]> {
+        let named = descriptor["digest"]
+            .as_str()
+            .context("a descriptor without a digest")?;
+        let bytes = self.get(&format!("blobs/{}", named.replace(':', "/")))?;
+        let digest = digest(bytes);
+        ensure!(named == digest, "the blob {named} has the digest {digest}");
+        Ok(bytes)
+    }
+}
+
+fn digest(bytes: &[u8]) -> String {
+    format!("sha256:{:x}", Sha256::digest(bytes))
+}
+
+/// Content without its compression.
+fn plain(bytes: &[u8]) -> Result<Vec<u8>> {
+    ensure!(
+        !bytes.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]),
+        "it is compressed with zstd; this check reads gzip and none"
+    );
+    if !bytes.starts_with(&[0x1f, 0x8b]) {
+        return Ok(bytes.to_vec());
+    }
+    let mut plain = Vec::new();
+    GzDecoder::new(bytes)
+        .read_to_end(&mut plain)
+        .context("not gzip to its end")?;
+    Ok(plain)
+}
+
+/// A file, a folder or a link of the image.
+#[derive(Debug, Clone)]
+pub struct Node {
+    pub kind: Kind,
+    /// Rights with setuid, setgid and sticky: at most 0o7777.
+    pub mode: u32,
+    pub uid: u64,
+    pub gid: u64,
+    /// The same number for names of the same file.
+    inode: usize,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Kind {
+    File,
+    Folder,
+    Symlink(String),
+    Other,
+}
+
+/// Every path of the image, absolute, with what is there after the last layer.
+#[derive(Debug, Default)]
+pub struct Tree {
+    nodes: BTreeMap<String, Node>,
+    inodes: usize,
+}
+
+impl Tree {
+    /// Paths and what is there, sorted by path.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &Node)> {
+        self.nodes.iter().map(|(path, node)| (path.as_str(), node))
+    }
+
+    pub fn get(&self, path: &str) -> Option<&Node> {
+        self.nodes.get(path)
+    }
+
+    /// Follows links in every part of `path`, as the kernel does, and returns where they end.
+    pub fn resolve(&self, path: &str) -> Option<(String, &Node)> {
+        let mut path = normal("", path);
+        for _ in 0..LINKS {
+            let link = path
+                .match_indices('/')
+                .map(|(at, _)| at)
+                .skip(1)
+                .chain([path.len()])
+                .find_map(|end| match &self.nodes.get(&path[..end])?.kind {
+                    Kind::Symlink(target) => Some((end, target)),
+                    _ => None,
+                });
+            let Some((end, target)) = link else {
+                return self
+                    .nodes
+                    .get_key_value(&path)
+                    .map(|(path, node)| (path.clone(), node));
+            };
+            let folder = path[..end].rsplit_once('/').map_or("", |(folder, _)| folder);
+            path = normal("", &format!("{}{}", normal(folder, target), &path[end..]));
+        }
+        None
+    }
+
+    /// Whether the file at `path` has `name` too: its own, or by a hard link.
+    pub fn has_name(&self, path: &str, name: &str) -> bool {
+        let Some(inode) = self.nodes.get(path).map(|node| node.inode) else {
+            return false;
+        };
+        let mut names = self.nodes.iter().filter(|(_, node)| node.inode == inode);
+        names.any(|(path, _)| path.rsplit('/').next() == Some(name))
+    }
+
+    fn add_layer(&mut self, layer: &[u8]) -> Result<()> {
+        // A whiteout hides what lower layers have, wherever it stands in its own.
+        let mut mine = BTreeSet::new();
+        for entry in tar::Archive::new(layer).entries()? {
+            let entry = entry?;
+            let path = absolute(&entry.path_bytes());
+            let (folder, name) = path.rsplit_once('/').unwrap_or_default();
+            if name == ".wh..wh..opq" {
+                self.remove_below(folder, &mine);
+            } else if let Some(hidden) = name.strip_prefix(".wh.") {
+                let hidden = format!("{folder}/{hidden}");
+                self.remove_below(&hidden, &mine);
+                if !mine.contains(&hidden) {
+                    self.nodes.remove(&hidden);
+                }
+            } else {
+                self.add(&path, &entry)?;
+                mine.insert(path);
+            }
+        }
+        Ok(())
+    }
+
+    fn add(&mut self, path: &str, entry: &tar::Entry<'_, &[u8]>) -> Result<()> {
+        let header = entry.header();
+        let link = || {
+            let name = entry
+                .link_name_bytes()
+                .with_context(|| format!("{path} is a link without a target"))?;
+            Ok::<_, anyhow::Error>(String::from_utf8_lossy(&name).into_owned())
+        };
+        let kind = match header.entry_type() {
+            EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => Kind::File,
+            EntryType::Directory => Kind::Folder,
+            EntryType::Symlink => Kind::Symlink(link()?),
+            EntryType::Link => {
+                let target = normal("", &link()?);
+                let node = self
+                    .nodes
+                    .get(&target)
+                    .with_context(|| format!("{path} is a link to {target}, which is absent"))?;
+                self.nodes.insert(path.to_owned(), node.clone());
+                return Ok(());
+            }
+            EntryType::XGlobalHeader => return Ok(()),
+            _ => Kind::Other,
+        };
+        // What is no folder any more has nothing below it.
+        if kind != Kind::Folder {
+            self.remove_below(path, &BTreeSet::new());
+        }
+        self.inodes += 1;
+        let node = Node {
+            kind,
+            mode: header.mode()? & 0o7777,
+            uid: header.uid()?,
+            gid: header.gid()?,
+            inode: self.inodes,
+        };
+        self.nodes.insert(path.to_owned(), node);
+        Ok(())
+    }
+
+    fn remove_below(&mut self, folder: &str, keep: &BTreeSet<String>) {
+        let prefix = format!("{folder}/");
+        self.nodes
+            .retain(|path, _| !path.starts_with(&prefix) || keep.contains(path));
+    }
+}
+
+/// `./bin/`, `bin` and `/bin` are all `/bin`.
+fn absolute(path: &[u8]) -> String {
+    normal("", &String::from_utf8_lossy(path))
+}
+
+/// `path` seen from `folder`, without `.`, `..` and doubled slashes; absolute.
+fn normal(folder: &str, path: &str) -> String {
+    let mut parts = Vec::new();
+    let base = if path.starts_with('/') { "" } else { folder };
+    for part in base.split('/').chain(path.split('/')) {
+        match part {
+            "" | "." => {}
+            ".." => {
+                parts.pop();
+            }
+            part => parts.push(part),
+        }
+    }
+    format!("/{}", parts.join("/"))
+}
+
+#[cfg(test)]
+pub mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    #[derive(Clone, Copy)]
+    pub enum Format {
+        Docker,
+        Oci,
+        OciGzip,
+    }
+
+    #[derive(Clone)]
+    struct File {
+        path: String,
+        kind: EntryType,
+        link: Option<String>,
+        mode: u32,
+        owner: u64,
+        size: usize,
+    }
+
+    /// A small image, told file by file.
+    #[derive(Clone)]
+    pub struct ImageBuilder {
+        name: String,
+        config: Value,
+        layers: Vec<Vec<File>>,
+    }
+
+    impl ImageBuilder {
+        pub fn new(config: Value) -> Self {
+            Self {
+                name: String::new(),
+                config,
+                layers: vec![vec![]],
+            }
+        }
+
+        pub fn name(mut self, name: &str) -> Self {
+            self.name = name.to_owned();
+            self
+        }
+
+        pub fn config(mut self, key: &str, value: Value) -> Self {
+            self.config[key] = value;
+            self
+        }
+
+        pub fn folder(self, path: &str, mode: u32, owner: u64) -> Self {
+            self.put(path, EntryType::Directory, None, mode, owner)
+        }
+
+        pub fn file(self, path: &str, mode: u32, owner: u64) -> Self {
+            self.put(path, EntryType::Regular, None, mode, owner)
+        }
+
+        pub fn symlink(self, path: &str, target: &str) -> Self {
+            self.put(path, EntryType::Symlink, Some(target), 0o777, 0)
+        }
+
+        pub fn hard_link(self, path: &str, target: &str) -> Self {
+            self.put(path, EntryType::Link, Some(target), 0o755, 0)
+        }
+
+        pub fn device(self, path: &str) -> Self {
+            self.put(path, EntryType::Char, None, 0o600, 0)
+        }
+
+        /// Makes the last file this many bytes longer.
+        pub fn padding(mut self, bytes: usize) -> Self {
+            self.layers.last_mut().unwrap().last_mut().unwrap().size += bytes;
+            self
+        }
+
+        pub fn without(mut self, path: &str) -> Self {
+            self.layers.last_mut().unwrap().retain(|file| file.path != path);
+            self
+        }
+
+        pub fn next_layer(mut self) -> Self {
+            self.layers.push(vec![]);
+            self
+        }
+
+        fn put(self, path: &str, kind: EntryType, link: Option<&str>, mode: u32, owner: u64) -> Self {
+            let mut image = self.without(path);
+            let link = link.map(str::to_owned);
+            let file = File {
+                path: path.to_owned(),
+                kind,
+                link,
+                mode,
+                owner,
+                size: 4,
+            };
+            image.layers.last_mut().unwrap().push(file);
+            image
+        }
+
+        pub fn archive(&self, format: Format) -> Vec<u8> {
+            let layers: Vec<Vec<u8>> = self.layers.iter().map(|files| layer(files)).collect();
+            let diff_ids: Vec<String> = layers.iter().map(|layer| digest(layer)).collect();
+            let config = serde_json::json!({
+                "architecture": "amd64", "os": "linux", "config": self.config,
+                "rootfs": { "type": "layers", "diff_ids": diff_ids },
+            });
+            let config = config.to_string().into_bytes();
+            let mut archive = tar::Builder::new(Vec::new());
+            match format {
+                Format::Docker => {
+                    let names: Vec<_> = (0..layers.len())
+                        .map(|layer| format!("{layer}/layer.tar"))
+                        .collect();
+                    let manifest = serde_json::json!([{ "Config": "config.json", "RepoTags": [self.name], "Layers": names }]);
+                    for (name, layer) in names.iter().zip(&layers) {
+                        append(&mut archive, name, layer);
+                    }
+                    append(&mut archive, "config.json", &config);
+                    append(&mut archive, "manifest.json", manifest.to_string().as_bytes());
+                }
+                Format::Oci | Format::OciGzip => {
+                    let mut blob = |bytes: &[u8]| {
+                        let digest = digest(bytes);
+                        append(
+                            &mut archive,
+                            &format!("blobs/{}", digest.replace(':', "/")),
+                            bytes,
+                        );
+                        serde_json::json!({ "digest": digest, "size": bytes.len() })
+                    };
+                    let gzip = matches!(format, Format::OciGzip);
+                    let layers: Vec<_> = layers
+                        .iter()
+                        .map(|layer| blob(&if gzip { gzipped(layer) } else { layer.clone() }))
+                        .collect();
+                    let manifest = serde_json::json!({ "config": blob(&config), "layers": layers });
+                    let mut image = blob(manifest.to_string().as_bytes());
+                    image["annotations"] = serde_json::json!({ "io.containerd.image.name": self.name });
+                    let index = serde_json::json!({ "manifests": [image] });
+                    append(&mut archive, "index.json", index.to_string().as_bytes());
+                }
+            }
+            archive.into_inner().unwrap()
+        }
+    }
+
+    fn layer(files: &[File]) -> Vec<u8> {
+        let mut layer = tar::Builder::new(Vec::new());
+        for file in files {
+            let mut header = tar::Header::new_gnu();
+            header.set_entry_type(file.kind);
+            header.set_mode(file.mode);
+            header.set_uid(file.owner);
+            header.set_gid(file.owner);
+            let size = if file.kind == EntryType::Regular {
+                file.size
+            } else {
+                0
+            };
+            header.set_size(size as u64);
+            match &file.link {
+                Some(target) => layer.append_link(&mut header, &file.path, target).unwrap(),
+                None => layer
+                    .append_data(&mut header, &file.path, vec![b'x'; size].as_slice())
+                    .unwrap(),
+            }
+        }
+        layer.into_inner().unwrap()
+    }
+
+    fn append(archive: &mut tar::Builder<Vec<u8>>, name: &str, bytes: &[u8]) {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(bytes.len() as u64);
+        header.set_mode(0o644);
+        archive.append_data(&mut header, name, bytes).unwrap();
+    }
+
+    fn gzipped(bytes: &[u8]) -> Vec<u8> {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        encoder.write_all(bytes).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    fn fault_of(bytes: &[u8]) -> String {
+        match Archive::parse(bytes) {
+            Ok(_) => panic!("it was read without a fault"),
+            Err(fault) => format!("{fault:#}"),
+        }
+    }
+
+    #[test]
+    fn content_that_does_not_match_its_digest_is_no_image() {
+        let image = ImageBuilder::new(serde_json::json!({}))
+            .name("counter:0.1.0")
+            .file("bin/counter", 0o755, 0);
+        let changed = |format| {
+            let mut bytes = image.archive(format);
+            let at = bytes
+                .windows(4)
+                .position(|bytes| bytes == b"xxxx")
+                .expect("the file's content");
+            bytes[at] = b'y';
+            fault_of(&bytes)
+        };
+        assert!(changed(Format::Docker).starts_with("the layer sha256:"));
+        assert!(changed(Format::Oci).starts_with("the blob sha256:"));
+    }
+
+    #[test]
+    fn a_truncated_or_foreign_archive_says_what_is_missing() {
+        assert_eq!(
+            fault_of(&[0; 1024]),
+            "it holds neither manifest.json nor index.json"
+        );
+        assert!(fault_of(&[0x28, 0xb5, 0x2f, 0xfd, 0]).contains("zstd"));
+        assert!(fault_of(&[0x1f, 0x8b, 8, 0]).contains("not gzip"));
+    }
+
+    #[test]
+    fn paths_are_written_one_way() {
+        assert_eq!(normal("", "./bin//sh/"), "/bin/sh");
+        assert_eq!(normal("/bin", "../sbin/./init"), "/sbin/init");
+        assert_eq!(normal("/bin", "/etc"), "/etc");
+        assert_eq!(normal("", "../../etc"), "/etc");
+    }
+}
