@@ -1,0 +1,263 @@
+//! The lab's own kind cluster: its configuration, made and unmade without a trace.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use serde::Serialize;
+
+use crate::cluster::engine::{Engine, Restriction};
+use crate::cluster::node_image::NodeImage;
+use crate::command::Command;
+use crate::tools::Tool;
+use crate::workspace::{CLUSTER, Workspace};
+
+/// The label of the node that tells from what a cluster was made.
+pub const MADE_FROM: &str = "statefulset-lab/made-from";
+
+/// kind, an engine that runs it, and the node image.
+#[derive(Debug, Clone)]
+pub struct Kind {
+    /// The tool.
+    pub tool: Tool,
+    /// What runs the node.
+    pub engine: Engine,
+    /// What the node is.
+    pub node_image: NodeImage,
+}
+
+/// kind's configuration file, as far as it is used here.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Config {
+    kind: &'static str,
+    api_version: &'static str,
+    name: &'static str,
+    nodes: Vec<Node>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    kubeadm_config_patches: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    containerd_config_patches: Vec<String>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Node {
+    role: &'static str,
+    image: String,
+    labels: std::collections::BTreeMap<&'static str, String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    extra_mounts: Vec<Mount>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Mount {
+    host_path: PathBuf,
+    container_path: &'static str,
+    read_only: bool,
+}
+
+const CONTAINERD_KEEPS_OOM_SCORES: &str =
+    "[plugins.\"io.containerd.grpc.v1.cri\"]\n  restrict_oom_score_adj = true\n";
+const KUBELET_TAKES_CGROUP_V1: &str = "kind: KubeletConfiguration\nfailCgroupV1: false\n";
+
+impl Kind {
+    /// What a cluster made now would be made from; part of its node's labels.
+    pub fn fingerprint(&self) -> String {
+        use sha2::{Digest, Sha256};
+        let config = self.config(Path::new(""), "");
+        let mut hash = Sha256::new();
+        hash.update(format!("{config:?}"));
+        hash.update(self.engine.name());
+        hash.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    fn config(&self, drop_in: &Path, fingerprint: &str) -> Config {
+        let denied = &self.engine.restrictions;
+        let oom = denied.contains(&Restriction::NoSysResource);
+        let v1 = denied.iter().any(|denied| matches!(denied, Restriction::CgroupV1 { .. }));
+        let mount = Mount {
+            host_path: drop_in.to_owned(),
+            container_path: "/etc/systemd/system/containerd.service.d/10-oom.conf",
+            read_only: true,
+        };
+        Config {
+            kind: "Cluster",
+            api_version: "kind.x-k8s.io/v1alpha4",
+            name: CLUSTER,
+            nodes: vec![Node {
+                role: "control-plane",
+                image: self.node_image.reference.clone(),
+                labels: [(MADE_FROM, fingerprint.to_owned())].into(),
+                extra_mounts: oom.then_some(mount).into_iter().collect(),
+            }],
+            kubeadm_config_patches: v1.then(|| KUBELET_TAKES_CGROUP_V1.to_owned()).into_iter().collect(),
+            containerd_config_patches: oom.then(|| CONTAINERD_KEEPS_OOM_SCORES.to_owned()).into_iter().collect(),
+        }
+    }
+
+    /// kind itself, told to use our engine.
+    pub fn command(&self) -> Command {
+        self.engine.settings(Command::new(&self.tool.path))
+    }
+
+    /// The name of the node, which is also that of its container.
+    pub fn node(&self) -> String {
+        format!("{CLUSTER}-control-plane")
+    }
+
+    /// Makes the cluster and writes its kubeconfig, readable by its owner alone.
+    ///
+    /// # Errors
+    /// kind fails; what the node said is in the logs.
+    pub async fn create(&self, workspace: &Workspace, on_line: impl FnMut(&str)) -> Result<()> {
+        let dir = workspace.cache.join("cluster");
+        let write = |name: &str, text: &str| -> Result<PathBuf> {
+            let path = dir.join(name);
+            let written = std::fs::create_dir_all(&dir).and_then(|()| std::fs::write(&path, text));
+            written.with_context(|| format!("cannot write {}", path.display()))?;
+            Ok(path)
+        };
+        let drop_in = write("containerd-oom.conf", "[Service]\nOOMScoreAdjust=0\n")?;
+        let config = self.config(&drop_in, &self.fingerprint());
+        let yaml = serde_saphyr::to_string(&config).context("cannot write kind's configuration")?;
+        let config = write("kind.yaml", &yaml)?;
+        let kubeconfig = workspace.kubeconfig();
+        std::fs::create_dir_all(&workspace.lab).with_context(|| format!("cannot make {}", workspace.lab.display()))?;
+        let log = workspace.logs().join("kind.log");
+        let created = self
+            .command()
+            // Kept on failure, so that its node can be asked why; removed below.
+            .args(["create", "cluster", "--retain", "--name", CLUSTER, "--config"])
+            .arg(config)
+            .arg("--kubeconfig")
+            .arg(&kubeconfig)
+            .deadline(Duration::from_secs(300))
+            .logged(&log, on_line)
+            .await;
+        if let Err(error) = created {
+            let logs = workspace.logs().join("node");
+            let _ = self
+                .command()
+                .args(["export", "logs", "--name", CLUSTER])
+                .arg(&logs)
+                .deadline(Duration::from_secs(60))
+                .output()
+                .await;
+            self.delete(workspace).await?;
+            let next = format!("next: cargo xtask doctor; what the node said is in {}", logs.display());
+            return Err(error.context(format!("kind could not make the cluster\n{next}")));
+        }
+        Ok(())
+    }
+
+    /// Writes the kubeconfig of the running cluster, if there is one.
+    pub async fn export_kubeconfig(&self, workspace: &Workspace) -> bool {
+        let exported = self
+            .command()
+            .args(["export", "kubeconfig", "--name", CLUSTER, "--kubeconfig"])
+            .arg(workspace.kubeconfig())
+            .deadline(Duration::from_secs(20))
+            .output()
+            .await;
+        exported.is_ok_and(|output| output.status == 0)
+    }
+
+    /// Whether anything of a cluster of ours is there, running or not.
+    ///
+    /// # Errors
+    /// The engine does not answer.
+    pub async fn exists(&self) -> Result<bool> {
+        let list = self.list(&["ps", "--all", "--format", "{{.Names}}"], "io.x-k8s.kind.cluster", CLUSTER).await?;
+        Ok(!list.is_empty())
+    }
+
+    /// Deletes the cluster with its container, volumes, network and kubeconfig. Also what a killed run left.
+    ///
+    /// # Errors
+    /// The engine does not let go of something; the error names it.
+    pub async fn delete(&self, workspace: &Workspace) -> Result<()> {
+        self.command()
+            .args(["delete", "cluster", "--name", CLUSTER, "--kubeconfig"])
+            .arg(workspace.kubeconfig())
+            .read()
+            .await?;
+        // A run that was killed between making the volume and the container leaves the volume alone.
+        let volumes = self.list(&["volume", "ls", "--format", "{{.Name}}"], &self.node(), "true").await?;
+        if !volumes.is_empty() {
+            let remove = self.engine.command().args(["volume", "rm", "--force"]).args(&volumes);
+            remove.read().await?;
+        }
+        let network = self.engine.command().args(["network", "inspect", CLUSTER]).output().await?;
+        if network.status == 0 {
+            self.engine.command().args(["network", "rm", CLUSTER]).read().await?;
+        }
+        match std::fs::remove_file(workspace.kubeconfig()) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(error).with_context(|| format!("cannot remove {}", workspace.kubeconfig().display()))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Objects of the engine with this label.
+    async fn list(&self, args: &[&str], label: &str, value: &str) -> Result<Vec<String>> {
+        let listed = self
+            .engine
+            .command()
+            .args(args)
+            .arg(format!("--filter=label={label}={value}"))
+            .deadline(Duration::from_secs(30))
+            .read()
+            .await?;
+        Ok(listed.split_whitespace().map(str::to_owned).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cluster::engine::EngineKind;
+    use semver::Version;
+
+    fn kind(restrictions: Vec<Restriction>) -> Kind {
+        let engine = Engine::pretended(EngineKind::Podman, restrictions);
+        Kind {
+            tool: Tool { path: "kind".into(), version: Version::new(0, 33, 0), built: true },
+            engine,
+            node_image: NodeImage { reference: "localhost/node:1".to_owned(), built: true },
+        }
+    }
+
+    fn yaml(restrictions: Vec<Restriction>) -> String {
+        serde_saphyr::to_string(&kind(restrictions).config(Path::new("/cache/oom.conf"), "f00")).unwrap()
+    }
+
+    #[test]
+    fn an_ordinary_machine_gets_an_ordinary_cluster() {
+        let yaml = yaml(vec![]);
+        assert!(yaml.contains("apiVersion: kind.x-k8s.io/v1alpha4"), "{yaml}");
+        assert!(yaml.contains("statefulset-lab/made-from: f00"), "{yaml}");
+        assert!(!yaml.contains("Patches") && !yaml.contains("extraMounts"), "{yaml}");
+    }
+
+    #[test]
+    fn each_restriction_adds_its_own_settings_and_no_others() {
+        let oom = yaml(vec![Restriction::NoSysResource]);
+        assert!(oom.contains("restrict_oom_score_adj = true") && oom.contains("hostPath: /cache/oom.conf"), "{oom}");
+        assert!(!oom.contains("failCgroupV1"), "{oom}");
+        let v1 = yaml(vec![Restriction::CgroupV1 { hybrid: true }]);
+        assert!(v1.contains("failCgroupV1: false") && !v1.contains("restrict_oom"), "{v1}");
+    }
+
+    #[test]
+    fn another_node_image_or_restriction_is_another_cluster() {
+        let plain = kind(vec![]).fingerprint();
+        assert_eq!(plain, kind(vec![]).fingerprint());
+        assert_ne!(plain, kind(vec![Restriction::NoSysResource]).fingerprint());
+        let mut other = kind(vec![]);
+        other.node_image.reference = "localhost/node:2".to_owned();
+        assert_ne!(plain, other.fingerprint());
+    }
+}

@@ -1,0 +1,295 @@
+//! The node image: kind's own by digest when a registry answers, otherwise made here of Go modules and
+//! Debian packages.
+
+mod archive;
+mod components;
+mod debian;
+mod root;
+mod store;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow};
+use futures::future::try_join_all;
+use oci_spec::image::Config;
+
+use crate::cluster::engine::Engine;
+use crate::lock::Lock;
+use crate::pins;
+use crate::progress::Progress;
+use crate::tools::gomod::{
+    CNI, CONTAINERD, COREDNS, ETCD, Go, KIND, KUBERNETES, LOCAL_PATH, NODE_MODULES,
+};
+use crate::tools::on_path;
+use crate::workspace::Workspace;
+
+use archive::{Image, Layer};
+use components::KindSays;
+
+/// Registries that don't answer by then are taken for absent.
+const REGISTRY_DEADLINE: Duration = Duration::from_secs(20);
+/// kind's node image has about 400 MB.
+const PULL_DEADLINE: Duration = Duration::from_secs(900);
+
+/// A node image in the engine's storage.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodeImage {
+    /// What the engine calls it.
+    pub reference: String,
+    /// Whether it was made here.
+    pub built: bool,
+}
+
+/// Debian packages that making one needs on the host, each with a program that tells it is there.
+pub const HOST_PACKAGES: [(&str, &str); 3] =
+    [("mmdebstrap", "mmdebstrap"), ("busybox-static", "busybox"), ("gcc libc6-dev", "cc")];
+
+/// The image that is already there: kind's own, or the one made of the present pins.
+pub async fn find(workspace: &Workspace, engine: &Engine, go: Option<&Go>) -> Option<NodeImage> {
+    if engine.image_id(pins::NODE_IMAGE).await.is_some() {
+        return Some(NodeImage { reference: pins::NODE_IMAGE.to_owned(), built: false });
+    }
+    let reference = reference(workspace, go?);
+    engine.image_id(&reference).await?;
+    Some(NodeImage { reference, built: true })
+}
+
+/// Fetches kind's own image. `None`: no registry gives it away.
+///
+/// # Errors
+/// The registry has it, and the pull breaks.
+pub async fn pull(engine: &Engine, progress: &Progress) -> Result<Option<NodeImage>> {
+    let name = format!("docker.io/{}", without_tag(pins::NODE_IMAGE));
+    let asked = engine
+        .command()
+        .args(["manifest", "inspect", &name])
+        .deadline(REGISTRY_DEADLINE)
+        .output()
+        .await;
+    if !asked.is_ok_and(|output| output.status == 0) {
+        return Ok(None);
+    }
+    let task = progress.start("node image");
+    task.note("pulls kind's own, about 400 MB");
+    engine
+        .command()
+        .args(["pull", "--quiet", &name])
+        .deadline(PULL_DEADLINE)
+        .read()
+        .await
+        .context("cannot pull kind's node image\nnext: run the same command again; what was pulled is kept")?;
+    engine.command().args(["tag", &name, pins::NODE_IMAGE.split('@').next().unwrap_or(&name)]).read().await?;
+    task.done(&format!("pulled {}", pins::NODE_IMAGE.split('@').next().unwrap_or_default()));
+    Ok(Some(NodeImage { reference: pins::NODE_IMAGE.to_owned(), built: false }))
+}
+
+/// An image with both tag and digest as one with the digest alone: podman takes no name that has both.
+fn without_tag(image: &str) -> String {
+    match (image.split_once('@'), image.split_once(':')) {
+        (Some((_, digest)), Some((name, _))) => format!("{name}@{digest}"),
+        _ => image.to_owned(),
+    }
+}
+
+/// What a node image is made of, as folders and files on this machine.
+struct Parts {
+    kubernetes: PathBuf,
+    containerd: PathBuf,
+    coredns: PathBuf,
+    etcd: PathBuf,
+    cni: PathBuf,
+    local_path: PathBuf,
+    /// Debian for the node.
+    root: PathBuf,
+    /// Debian's tools for kube-proxy.
+    proxy: PathBuf,
+    busybox: PathBuf,
+    pause: PathBuf,
+}
+
+/// Makes the image unless it is there. Its modules must have been built.
+///
+/// # Errors
+/// A part is missing, the disk is full, the engine refuses the image.
+pub async fn build(
+    workspace: &Workspace,
+    engine: &Engine,
+    go: &Go,
+    progress: &Progress,
+) -> Result<NodeImage> {
+    let reference = reference(workspace, go);
+    let image = NodeImage { reference: reference.clone(), built: true };
+    let dir = workspace.cache.join("node");
+    std::fs::create_dir_all(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
+    let (root, proxy) = debian(workspace, progress).await?;
+
+    let task = progress.start("node image");
+    let waits = |holder: &str| task.note(format!("waits for {holder}, which makes it"));
+    let _lock = Lock::wait(&dir.join("image.lock"), waits).await?;
+    if engine.image_id(&reference).await.is_some() {
+        task.done("made by another run");
+        return Ok(image);
+    }
+    let work = tempfile::Builder::new()
+        .prefix(".image-")
+        .tempdir_in(&dir)
+        .with_context(|| format!("cannot make a folder in {}", dir.display()))?;
+    let work = work.path();
+
+    task.note("reads the sources of kind and of pause");
+    let kind = go.source(workspace, &KIND, "sigs.k8s.io/kind").await?;
+    let kubernetes = go.source(workspace, &KUBERNETES, "k8s.io/kubernetes").await?;
+    let says = KindSays::read(&kind)?;
+    let built = |module: &'static crate::tools::gomod::Module| {
+        module.built(workspace, go).ok_or_else(|| anyhow!("{} has not been built", module.name))
+    };
+    let parts = Parts {
+        kubernetes: built(&KUBERNETES)?,
+        containerd: built(&CONTAINERD)?,
+        coredns: built(&COREDNS)?,
+        etcd: built(&ETCD)?,
+        cni: built(&CNI)?,
+        local_path: built(&LOCAL_PATH)?,
+        root,
+        proxy,
+        busybox: busybox()?,
+        pause: components::compile_pause(&kubernetes, work).await?,
+    };
+    let wanted = components::kubeadm_images(&parts).await?;
+    let base_spec = root::base_spec(&parts.containerd).await?;
+
+    task.note("writes the images of the control plane");
+    let containerd = parts.containerd.clone();
+    let (parts, says) = (std::sync::Arc::new(parts), std::sync::Arc::new(says));
+    let images = work.join("images.tar");
+    let control_plane = {
+        let (parts, says, work, images) = (parts.clone(), says.clone(), work.to_owned(), images.clone());
+        blocking(move || archive::write(&components::images(&parts, &wanted, &says, &work)?, &images))
+    };
+    let node = {
+        let (parts, work) = (parts.clone(), work.to_owned());
+        blocking(move || {
+            let node = root::layer(&parts, &kind, &says, &base_spec, &work)?;
+            Ok((Layer::of(parts.root.clone())?, node))
+        })
+    };
+    let ((), (debian, node)) = tokio::try_join!(control_plane, node)?;
+
+    task.note("imports them into the node's containerd");
+    let store = store::import(&containerd, &images, work).await?;
+    remove(&images)?;
+
+    task.note("puts the node together");
+    let archive = work.join("node.tar");
+    let write = {
+        let (work, archive, reference) = (work.to_owned(), archive.clone(), reference.clone());
+        move || {
+            let store = store_layer(&store, &work)?;
+            let image = Image { tags: vec![reference], layers: vec![debian, node, store], config: config() };
+            archive::write(&[image], &archive)
+        }
+    };
+    blocking(write).await?;
+    task.note(format!("loads it into {}", engine.name()));
+    engine
+        .command()
+        .args(["load", "--quiet", "--input"])
+        .arg(&archive)
+        .deadline(Duration::from_secs(300))
+        .read()
+        .await
+        .with_context(|| format!("{} does not take the node image", engine.name()))?;
+    if engine.image_id(&reference).await.is_none() {
+        return Err(anyhow!("{} took the node image but does not know {reference}", engine.name()));
+    }
+    let size = std::fs::metadata(&archive).map_or(0, |meta| meta.len());
+    task.done(&format!("Kubernetes {} on Debian {}, {} MB", pins::KUBERNETES, pins::NODE_DEBIAN, size / 1_000_000));
+    Ok(image)
+}
+
+/// The two Debian filesystems: while Go compiles, the network is free for them.
+///
+/// # Errors
+/// As [`debian::Debian::tar`].
+pub async fn debian(workspace: &Workspace, progress: &Progress) -> Result<(PathBuf, PathBuf)> {
+    let dir = workspace.cache.join("node");
+    std::fs::create_dir_all(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
+    let mut tars = try_join_all([&debian::NODE, &debian::PROXY].map(|debian| debian.tar(workspace, progress))).await?;
+    let proxy = tars.pop().context("no filesystem for kube-proxy")?;
+    let root = tars.pop().context("no filesystem for the node")?;
+    Ok((root, proxy))
+}
+
+/// Names the image by everything that goes into it: found again instead of made again.
+pub fn reference(workspace: &Workspace, go: &Go) -> String {
+    let mut text = String::from(architecture());
+    for module in NODE_MODULES.into_iter().chain([&KIND]) {
+        text += &format!("\n{} {}", module.name, module.key(workspace, go));
+    }
+    for debian in [&debian::NODE, &debian::PROXY] {
+        text += &format!("\n{}", debian.recipe());
+    }
+    // How they are put together is part of the recipe.
+    for source in [
+        include_str!("node_image.rs"),
+        include_str!("node_image/archive.rs"),
+        include_str!("node_image/components.rs"),
+        include_str!("node_image/root.rs"),
+        include_str!("node_image/store.rs"),
+    ] {
+        text += source;
+    }
+    let key = &archive::sha256(text.as_bytes())[..12];
+    format!("localhost/statefulset-lab/node:{}-{key}", pins::KUBERNETES)
+}
+
+/// How a container of the image starts.
+fn config() -> Config {
+    let mut config = Config::default();
+    config
+        .set_entrypoint(Some(vec!["/usr/local/bin/entrypoint".to_owned(), "/sbin/init".to_owned()]))
+        .set_env(Some(vec![
+            "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".to_owned(),
+            // Tells systemd where it is, see https://systemd.io/CONTAINER_INTERFACE/
+            "container=docker".to_owned(),
+        ]))
+        // systemd ends on this one; SIGTERM makes it start over.
+        .set_stop_signal(Some("SIGRTMIN+3".to_owned()));
+    config
+}
+
+fn store_layer(root: &Path, work: &Path) -> Result<Layer> {
+    let mut layer = archive::LayerWriter::create(work.join("store.layer.tar"))?;
+    layer.folder("var/lib/containerd", 0o711)?;
+    for folder in store::FOLDERS {
+        let name = format!("var/lib/containerd/{folder}");
+        layer.folder(&name, 0o755)?.tree(&name, &root.join(folder), &|_| 0o644)?;
+    }
+    layer.finish()
+}
+
+fn busybox() -> Result<PathBuf> {
+    // busybox-static and the dynamic busybox are the same path: a dynamic one would start in no image.
+    on_path("busybox")
+        .into_iter()
+        .find(|path| std::fs::read(path).is_ok_and(|elf| !elf.windows(8).any(|part| part == b"/ld-linu" || part == b"/ld-musl")))
+        .ok_or_else(|| anyhow!("there is no static busybox on PATH\nnext: apt-get install busybox-static"))
+}
+
+fn remove(path: &Path) -> Result<()> {
+    std::fs::remove_file(path).with_context(|| format!("cannot remove {}", path.display()))
+}
+
+/// Go's and the image specification's name of this machine's architecture.
+pub fn architecture() -> &'static str {
+    match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    }
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    tokio::task::spawn_blocking(work).await.context("a worker thread was lost")?
+}

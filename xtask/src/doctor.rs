@@ -1,0 +1,170 @@
+//! Says what is on the machine, what is not, and the exact command that would fix it. Changes nothing.
+
+pub mod requirement;
+mod table;
+
+use anyhow::Result;
+
+use crate::cluster::engine::{Engine, KERNEL_MODULES, program_exists};
+use crate::cluster::node_image::HOST_PACKAGES;
+use crate::exit::Exit;
+use crate::pins;
+use crate::setup::{Need, Survey, command_line};
+use crate::tools::gomod::CACHE_MIB;
+use crate::tools::{Found, Wanted, on_path};
+use crate::workspace::Workspace;
+
+use requirement::{Requirement, missing};
+
+/// Where Go comes from.
+pub const GO_FIX: &str = "next: install Go from https://go.dev/dl, or `nix develop`, which brings every tool";
+
+/// Prints the table; [`Exit::CannotRun`] when the lab could not run now.
+///
+/// # Errors
+/// None of its own: what can't be found out is a line of the table.
+pub async fn doctor(workspace: &Workspace) -> Result<Exit> {
+    let survey = Survey::take(workspace).await;
+    let requirements = requirements(workspace, &survey, Need::OwnCluster);
+    print!("{}", table::render(&requirements, &notes(workspace, &survey)));
+    Ok(if missing(&requirements).is_empty() { Exit::Holds } else { Exit::CannotRun })
+}
+
+/// What the lab needs, in the order it is needed, and how it stands with each.
+pub fn requirements(workspace: &Workspace, survey: &Survey, need: Need) -> Vec<Requirement> {
+    let own = need == Need::OwnCluster;
+    let mut list = vec![];
+    if own {
+        list.push(engine(survey));
+        list.extend(modules_folder(survey));
+        list.push(node_image(survey));
+        list.push(tool(Wanted::Kind, &survey.kind));
+    }
+    list.push(tool(Wanted::Kubectl, &survey.kubectl));
+    list.push(tool(Wanted::Helm, &survey.helm));
+    let to_build = list.iter().any(|requirement| !requirement.fits);
+    list.push(go(survey, to_build));
+    if own && survey.node_image.is_none() {
+        for (packages, program) in HOST_PACKAGES {
+            list.push(host_program(packages, program));
+        }
+    }
+    if to_build {
+        list.push(disk(workspace));
+    }
+    list
+}
+
+fn engine(survey: &Survey) -> Requirement {
+    let what = "container engine";
+    match &survey.engine {
+        Err(error) => Requirement::lacking(what, error.to_string(), "cargo xtask setup"),
+        Ok(None) => Requirement::lacking(
+            what,
+            "neither a docker daemon nor podman",
+            command_line(&crate::cluster::engine::podman_packages(&Engine::restrictions_here(), program_exists)),
+        ),
+        Ok(Some(engine)) => {
+            let name = engine.name();
+            let found = Requirement::found(what, format!("{name} {}", engine.version), &engine.path);
+            match engine.missing_packages() {
+                packages if packages.is_empty() => found,
+                packages => found.but(format!("{name} without {}", packages.join(", ")), command_line(&packages)),
+            }
+        }
+    }
+}
+
+/// Told only where it is missing: nearly everywhere it is there.
+fn modules_folder(survey: &Survey) -> Option<Requirement> {
+    let engine = survey.engine.as_ref().ok()?.as_ref()?;
+    engine.lacks_modules_folder().then(|| {
+        let why = format!("no folder {KERNEL_MODULES}; kind's nodes mount it");
+        Requirement::lacking("kernel modules", why, format!("mkdir {KERNEL_MODULES}"))
+    })
+}
+
+fn node_image(survey: &Survey) -> Requirement {
+    let what = "node image";
+    match &survey.node_image {
+        Some(image) => {
+            let origin = if image.built { "built here" } else { "kind's own" };
+            let name = image.reference.split('@').next().unwrap_or(&image.reference);
+            Requirement { place: Some(name.to_owned()), ..Requirement::named(what, format!("{} {origin}", pins::KUBERNETES)) }
+        }
+        None => Requirement::lacking(what, "not there: pulled, or built", "cargo xtask setup"),
+    }
+}
+
+fn tool(wanted: Wanted, found: &Found) -> Requirement {
+    let name = wanted.name();
+    if let Some(tool) = &found.tool {
+        return Requirement::found(name, tool.version.to_string(), &tool.path);
+    }
+    let accepts = wanted.accepts();
+    match &found.unfit {
+        Some((path, version)) => Requirement {
+            place: Some(path.display().to_string()),
+            ..Requirement::lacking(name, format!("{version}; needs {accepts}"), "cargo xtask setup")
+        },
+        None => Requirement::lacking(name, format!("not found; needs {accepts}"), "cargo xtask setup"),
+    }
+}
+
+/// Go is needed only where something is left to build, or to know whether what was built is current.
+fn go(survey: &Survey, to_build: bool) -> Requirement {
+    let fix = GO_FIX.trim_start_matches("next: ");
+    match &survey.go {
+        Ok(go) if go.fits() => Requirement::found("go", go.version.to_string(), &go.path),
+        Ok(go) => Requirement::found("go", go.version.to_string(), &go.path)
+            .needed(to_build)
+            .but(format!("{}; needs {} or later", go.version, pins::GO), fix),
+        Err(error) => Requirement::lacking("go", error.to_string(), fix).needed(to_build),
+    }
+}
+
+fn host_program(packages: &str, program: &str) -> Requirement {
+    let names: Vec<&str> = packages.split(' ').collect();
+    match on_path(program).first() {
+        Some(path) => Requirement::found(program, String::new(), path),
+        None => Requirement::lacking(program, "builds the node image", command_line(&names)),
+    }
+}
+
+fn disk(workspace: &Workspace) -> Requirement {
+    let free = free_mib(workspace);
+    let text = format!("{:.1} GB free", free as f64 / 1000.0);
+    let place = Some(workspace.cache.display().to_string());
+    if free >= CACHE_MIB {
+        return Requirement { place, ..Requirement::named("disk", text) };
+    }
+    let fix = format!("free {} GB, or set XDG_CACHE_HOME to a larger disk", CACHE_MIB / 1000);
+    Requirement { place, ..Requirement::lacking("disk", text, fix) }
+}
+
+/// Space on the disk of the cache, in MiB.
+fn free_mib(workspace: &Workspace) -> u64 {
+    // The cache may not be there yet: the nearest folder above it is on the same disk.
+    let there = workspace.cache.ancestors().find(|dir| dir.exists());
+    there
+        .and_then(|dir| rustix::fs::statvfs(dir).ok())
+        .map_or(0, |stat| stat.f_bavail * stat.f_frsize >> 20)
+}
+
+/// What is worth knowing and needs no fixing.
+fn notes(workspace: &Workspace, survey: &Survey) -> Vec<(String, String)> {
+    let mut notes = vec![];
+    if let Ok(Some(engine)) = &survey.engine {
+        for restriction in &engine.restrictions {
+            notes.push((restriction.what(), restriction.remedy().to_owned()));
+        }
+        if engine.name() == "podman" && !on_path("docker").is_empty() {
+            notes.push(("docker is on PATH, its daemon does not answer".to_owned(), "podman is used".to_owned()));
+        }
+    }
+    let free = format!("{:.1} GB free for the cache", free_mib(workspace) as f64 / 1000.0);
+    notes.push((free, workspace.cache.display().to_string()));
+    let nix = if on_path("nix").is_empty() { "not there; not needed" } else { "there: `nix develop` brings the tools too" };
+    notes.push(("nix".to_owned(), nix.to_owned()));
+    notes
+}

@@ -1,0 +1,116 @@
+//! A lock that the kernel frees when its holder ends, however it ends; the file names the holder.
+
+use std::fs::{File, TryLockError};
+use std::io::{Read, Seek, Write};
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+
+/// A held lock. Dropping it frees it; the file stays.
+#[derive(Debug)]
+pub struct Lock {
+    _file: File,
+}
+
+impl Lock {
+    /// Takes the lock at `path`, or tells who has it: `Err` of the inner result is the holder's pid.
+    ///
+    /// # Errors
+    /// The file can't be made or read.
+    pub fn attempt(path: &Path) -> Result<Result<Self, String>> {
+        let open = || -> std::io::Result<File> {
+            std::fs::create_dir_all(path.parent().unwrap_or(Path::new(".")))?;
+            File::options().read(true).write(true).create(true).truncate(false).open(path)
+        };
+        let mut file = open().with_context(|| format!("cannot open the lock {}", path.display()))?;
+        match file.try_lock() {
+            Ok(()) => {
+                let write = |file: &mut File| -> std::io::Result<()> {
+                    file.set_len(0)?;
+                    file.rewind()?;
+                    writeln!(file, "{}", std::process::id())
+                };
+                write(&mut file).with_context(|| format!("cannot write the lock {}", path.display()))?;
+                Ok(Ok(Self { _file: file }))
+            }
+            Err(TryLockError::WouldBlock) => {
+                let mut holder = String::new();
+                // The holder may be between taking the lock and writing its pid: then it has no name yet.
+                let _ = file.read_to_string(&mut holder);
+                Ok(Err(match holder.trim() {
+                    "" => "another process".to_owned(),
+                    pid => format!("process {pid}"),
+                }))
+            }
+            Err(TryLockError::Error(error)) => {
+                Err(error).with_context(|| format!("cannot lock {}", path.display()))
+            }
+        }
+    }
+
+    /// Takes the lock that keeps two runs apart: they would share one cluster.
+    ///
+    /// # Errors
+    /// Another run has it; the error names its pid.
+    pub fn of_run(cache: &Path) -> Result<Self> {
+        match Self::attempt(&cache.join("run.lock"))? {
+            Ok(lock) => Ok(lock),
+            Err(holder) => bail!(
+                "another run is at work: {holder} holds {}\nnext: wait for it, or end it with Ctrl-C where it runs",
+                cache.join("run.lock").display()
+            ),
+        }
+    }
+
+    /// Waits for the lock; `waiting` is told once who has it.
+    ///
+    /// # Errors
+    /// As [`Lock::attempt`].
+    pub async fn wait(path: &Path, waiting: impl FnOnce(&str)) -> Result<Self> {
+        let mut waiting = Some(waiting);
+        loop {
+            match Self::attempt(path)? {
+                Ok(lock) => return Ok(lock),
+                Err(holder) => {
+                    if let Some(waiting) = waiting.take() {
+                        waiting(&holder);
+                    }
+                }
+            }
+            // There is no event for a freed lock that could be awaited without a thread stuck in it.
+            tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_run_is_told_the_pid_of_the_first() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = Lock::of_run(dir.path()).unwrap();
+        let error = Lock::of_run(dir.path()).unwrap_err().to_string();
+        assert!(error.contains(&format!("process {} holds", std::process::id())), "{error}");
+        drop(first);
+        Lock::of_run(dir.path()).unwrap();
+    }
+
+    #[tokio::test]
+    async fn waiting_ends_when_the_holder_does() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("build.lock");
+        let first = Lock::attempt(&path).unwrap().unwrap();
+        let (told, holder) = tokio::sync::oneshot::channel();
+        let wait = Lock::wait(&path, |holder| drop(told.send(holder.to_owned())));
+        let free = async {
+            let holder = holder.await.unwrap();
+            drop(first);
+            holder
+        };
+        let (second, holder) = tokio::join!(wait, free);
+        second.unwrap();
+        assert_eq!(holder, format!("process {}", std::process::id()));
+    }
+}

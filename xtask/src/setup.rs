@@ -1,0 +1,237 @@
+//! What the machine needs for the lab: found, told, and installed when asked to.
+
+mod apt;
+
+pub use apt::command_line;
+
+use anyhow::{Context, Result, anyhow, bail};
+use futures::{StreamExt, TryStreamExt};
+
+use crate::cluster::engine::{Engine, KERNEL_MODULES, podman_packages, program_exists};
+use crate::cluster::kind::Kind;
+use crate::cluster::node_image::{self, HOST_PACKAGES, NodeImage};
+use crate::doctor::GO_FIX;
+use crate::doctor::requirement::{Requirement, missing};
+use crate::pins;
+use crate::progress::Progress;
+use crate::tools::gomod::{Go, HELM, KIND, KUBECTL, Module, NODE_MODULES};
+use crate::tools::{self, Found, Tool, Wanted};
+use crate::workspace::Workspace;
+
+/// What a run will use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Need {
+    /// The lab's own cluster.
+    OwnCluster,
+    /// A cluster that is there: kubectl and helm are enough.
+    Tools,
+}
+
+/// Everything the lab needs of the machine, found and fit.
+#[derive(Debug, Clone)]
+pub struct Environment {
+    /// Talks to the cluster.
+    pub kubectl: Tool,
+    /// Installs the chart.
+    pub helm: Tool,
+    kind: Option<Kind>,
+}
+
+impl Environment {
+    /// What makes the lab's own cluster.
+    ///
+    /// # Errors
+    /// The environment was made for a cluster that is there.
+    pub fn kind(&self) -> Result<&Kind> {
+        self.kind.as_ref().context("no cluster of our own was asked for")
+    }
+}
+
+/// What is on the machine now. Finding it out changes nothing.
+pub struct Survey {
+    /// A Go that answers, or why there is none.
+    pub go: Result<Go>,
+    /// The container engine, or why it can't be used.
+    pub engine: Result<Option<Engine>>,
+    /// kind.
+    pub kind: Found,
+    /// kubectl.
+    pub kubectl: Found,
+    /// helm.
+    pub helm: Found,
+    /// The node image that is there.
+    pub node_image: Option<NodeImage>,
+}
+
+impl Survey {
+    /// Looks at the machine.
+    pub async fn take(workspace: &Workspace) -> Self {
+        let (go, engine) = tokio::join!(Go::find(), Engine::find(workspace));
+        let usable = go.as_ref().ok().filter(|go| go.fits());
+        let look = |wanted| tools::find(workspace, usable, wanted);
+        let image = async {
+            match &engine {
+                Ok(Some(engine)) if engine.missing_packages().is_empty() => {
+                    node_image::find(workspace, engine, usable).await
+                }
+                _ => None,
+            }
+        };
+        let (kind, kubectl, helm, node_image) =
+            tokio::join!(look(Wanted::Kind), look(Wanted::Kubectl), look(Wanted::Helm), image);
+        Self { go, engine, kind, kubectl, helm, node_image }
+    }
+
+    fn environment(&self, need: Need) -> Option<Environment> {
+        let kind = match need {
+            Need::Tools => None,
+            Need::OwnCluster => Some(Kind {
+                tool: self.kind.tool.clone()?,
+                engine: self.engine.as_ref().ok()?.clone()?,
+                node_image: self.node_image.clone()?,
+            }),
+        };
+        Some(Environment { kubectl: self.kubectl.tool.clone()?, helm: self.helm.tool.clone()?, kind })
+    }
+}
+
+/// Finds what the lab needs; with `install`, installs and builds what is missing.
+///
+/// # Errors
+/// Something is missing and may not or can't be installed: the error lists it with the command that helps.
+pub async fn ensure(workspace: &Workspace, progress: &Progress, need: Need, install: bool) -> Result<Environment> {
+    let task = progress.start("environment");
+    let survey = Survey::take(workspace).await;
+    let requirements = crate::doctor::requirements(workspace, &survey, need);
+    let lacking = missing(&requirements);
+    if lacking.is_empty()
+        && let Some(environment) = survey.environment(need)
+    {
+        task.done(&environment.describe());
+        return Ok(environment);
+    }
+    if !install {
+        task.fail("something is missing");
+        bail!("{}", tell(&lacking));
+    }
+    task.done(&format!("{} to install", count(lacking.len(), "thing")));
+    fill(workspace, progress, need, survey).await?;
+    let survey = Survey::take(workspace).await;
+    let requirements = crate::doctor::requirements(workspace, &survey, need);
+    survey
+        .environment(need)
+        .ok_or_else(|| anyhow!("after the installation something is still missing\n{}", tell(&missing(&requirements))))
+}
+
+impl Environment {
+    fn describe(&self) -> String {
+        let mut text = format!("kubectl {}, helm {}", self.kubectl.version, self.helm.version);
+        if let Some(kind) = &self.kind {
+            text = format!("{} {}, kind {}, {text}", kind.engine.name(), kind.engine.version, kind.tool.version);
+        }
+        text
+    }
+}
+
+fn count(n: usize, what: &str) -> String {
+    format!("{n} {what}{}", if n == 1 { "" } else { "s" })
+}
+
+fn tell(lacking: &[&Requirement]) -> String {
+    let mut text = String::from("the machine lacks what the lab needs\n");
+    for requirement in lacking {
+        text += &format!("  {}: {}\n", requirement.what, requirement.state());
+    }
+    text + "next: the same command with --setup installs all of it; cargo xtask doctor says how to do it by hand"
+}
+
+/// Installs and builds what the survey found missing.
+async fn fill(workspace: &Workspace, progress: &Progress, need: Need, survey: Survey) -> Result<()> {
+    let go = match survey.go {
+        Ok(go) if go.fits() => Some(go),
+        _ => None,
+    };
+    let own = need == Need::OwnCluster;
+    let engine = match survey.engine? {
+        Some(engine) if engine.missing_packages().is_empty() => Some(engine),
+        found if own => {
+            let packages = match &found {
+                Some(engine) => engine.missing_packages(),
+                None => podman_packages(&Engine::restrictions_here(), program_exists),
+            };
+            apt::install(workspace, progress, &packages).await?;
+            let engine = Engine::find(workspace).await?;
+            Some(engine.context("podman was installed and does not answer\nnext: podman info")?)
+        }
+        _ => None,
+    };
+    if own && engine.as_ref().is_some_and(Engine::lacks_modules_folder) {
+        progress.say(&format!("  makes the empty folder {KERNEL_MODULES}: kind's nodes mount it"));
+        std::fs::create_dir_all(KERNEL_MODULES)
+            .with_context(|| format!("cannot make {KERNEL_MODULES}\nnext: sudo mkdir {KERNEL_MODULES}"))?;
+    }
+    let mut image = survey.node_image;
+    if own
+        && image.is_none()
+        && let Some(engine) = &engine
+    {
+        engine.prepare()?;
+        image = node_image::pull(engine, progress).await?;
+    }
+    let builds_node = own && image.is_none();
+    let mut modules: Vec<&'static Module> = vec![];
+    if builds_node {
+        let packages: Vec<&str> = HOST_PACKAGES
+            .into_iter()
+            .filter(|(_, program)| !program_exists(program))
+            .flat_map(|(packages, _)| packages.split(' '))
+            .collect();
+        apt::install(workspace, progress, &packages).await?;
+        modules.extend(NODE_MODULES);
+    }
+    if survey.kubectl.tool.is_none() && !builds_node {
+        modules.push(&KUBECTL);
+    }
+    if survey.helm.tool.is_none() {
+        modules.push(&HELM);
+    }
+    if own && survey.kind.tool.is_none() {
+        modules.push(&KIND);
+    }
+    if modules.is_empty() {
+        return Ok(());
+    }
+    let go = go.ok_or_else(|| {
+        anyhow!("go {} or later is needed to build {}\n{GO_FIX}", pins::GO, names(&modules))
+    })?;
+    let compile = build(workspace, progress, &go, &modules);
+    if builds_node {
+        let engine = engine.context("there is no container engine")?;
+        // The packages come over the network while the compiler has the processors.
+        let debian = node_image::debian(workspace, progress);
+        tokio::try_join!(compile, debian)?;
+        node_image::build(workspace, &engine, &go, progress).await?;
+    } else {
+        compile.await?;
+    }
+    Ok(())
+}
+
+/// Builds modules, the longest first; two at once where there are processors for it.
+async fn build(workspace: &Workspace, progress: &Progress, go: &Go, modules: &[&'static Module]) -> Result<()> {
+    futures::stream::iter(modules.iter().map(|module| module.build(workspace, go, progress)))
+        .buffered(builds_at_once())
+        .try_for_each(|_| async { Ok(()) })
+        .await
+}
+
+/// A build's compiler uses all cores by itself, its linker one: the next build fills the others.
+fn builds_at_once() -> usize {
+    let cores = std::thread::available_parallelism().map_or(2, usize::from);
+    (cores / 2).clamp(2, 4)
+}
+
+fn names(modules: &[&Module]) -> String {
+    let names: Vec<&str> = modules.iter().map(|module| module.name).collect();
+    names.join(", ")
+}
