@@ -1,0 +1,207 @@
+//! The image under test: an archive with the counter and a shell, built only when what it is made of changed.
+
+mod inputs;
+mod cargo;
+mod nix;
+mod oci;
+mod verify;
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
+
+pub use verify::{Verdict, verify};
+
+use crate::progress::{Progress, Task};
+use crate::workspace::Workspace;
+
+/// The image's name. Its version is the chart's `appVersion`, and never `latest`: the kubelet would ask a
+/// registry for that one each time.
+pub const NAME: &str = concat!("counter:", env!("CARGO_PKG_VERSION"));
+
+/// Who builds the image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Builder {
+    /// Nix where it is there and can, else cargo.
+    Auto,
+    /// `nix build .#image`.
+    Nix,
+    /// A static binary by cargo, and Debian's busybox.
+    Cargo,
+}
+
+/// An image in an archive, ready for `kind load image-archive`, `docker load` and `podman load`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Image {
+    /// The archive.
+    pub archive: PathBuf,
+    /// Its size in bytes.
+    pub bytes: u64,
+    /// Name as a pod writes it: `counter:0.1.0`. The node's containerd holds it as
+    /// `docker.io/library/counter:0.1.0`, whichever engine kind runs on.
+    pub name: String,
+    /// The image's id, `sha256:…` of its configuration: the same on every machine that built or loaded it.
+    pub digest: String,
+    /// Who built it; [`Builder::Auto`] when it was given, not built.
+    pub builder: Builder,
+}
+
+/// Builds the image, or finds that the one from before is still what would be built.
+///
+/// # Errors
+/// When it can't be built; the message says what is missing.
+pub async fn build(workspace: &Workspace, progress: &Progress, builder: Builder) -> Result<Image> {
+    let task = progress.start("image");
+    match build_with(workspace, builder, &task).await {
+        Ok((image, how)) => {
+            task.done(&describe(&image, how));
+            Ok(image)
+        }
+        Err(error) => {
+            task.fail("");
+            Err(error)
+        }
+    }
+}
+
+/// An archive that somebody else built.
+///
+/// # Errors
+/// When it can't be read or doesn't hold exactly one named image.
+pub fn open(archive: &Path) -> Result<Image> {
+    image_of(archive, Builder::Auto)
+}
+
+async fn build_with(workspace: &Workspace, builder: Builder, task: &Task) -> Result<(Image, &'static str)> {
+    let revision = inputs::revision(&workspace.root).await;
+    let nix_inputs = nix::fingerprint(&workspace.root, &revision)?;
+    if builder != Builder::Cargo
+        && let Some(image) = kept(workspace, Builder::Nix, &nix_inputs)
+    {
+        return Ok((image, "unchanged"));
+    }
+    // Whatever `auto` built before is as good as new: a look at Nix that can't build costs seconds each time.
+    let parts = if builder == Builder::Nix {
+        None
+    } else {
+        Some(cargo::Parts::find().await)
+    };
+    if let Some(Ok(parts)) = &parts {
+        let inputs = parts.fingerprint(&workspace.root, NAME, &revision)?;
+        if let Some(image) = kept(workspace, Builder::Cargo, &inputs) {
+            return Ok((image, "unchanged"));
+        }
+    }
+    let by_nix = match builder {
+        Builder::Nix => true,
+        Builder::Cargo => false,
+        Builder::Auto => {
+            task.note("asking Nix");
+            nix::obstacle(&workspace.root).await.is_none()
+        }
+    };
+    if by_nix {
+        task.note("nix build .#image");
+        let image = image_of(&nix::build(&workspace.root).await?, Builder::Nix)?;
+        keep(workspace, &nix_inputs, &image)?;
+        return Ok((image, "built by Nix"));
+    }
+    let parts = parts.context("the cargo builder's parts were not looked for")??;
+    let inputs = parts.fingerprint(&workspace.root, NAME, &revision)?;
+    let site = cargo::Site {
+        root: workspace.root.clone(),
+        target: folder(workspace),
+        log: workspace.logs().join("image.log"),
+        surroundings: vec![],
+    };
+    let archive = cargo::build(&site, &parts, NAME, &revision, task).await?;
+    let path = folder(workspace).join("counter.tar");
+    replace(&path, &archive)?;
+    let image = image_of(&path, Builder::Cargo)?;
+    keep(workspace, &inputs, &image)?;
+    Ok((image, "built by cargo"))
+}
+
+fn describe(image: &Image, how: &str) -> String {
+    let id = image.digest.trim_start_matches("sha256:");
+    let size = image.bytes as f64 / f64::from(1 << 20);
+    format!(
+        "{}, id {}, {size:.1} MiB, {how}",
+        image.name,
+        &id[..12.min(id.len())]
+    )
+}
+
+fn image_of(archive: &Path, builder: Builder) -> Result<Image> {
+    let contents = oci::read(archive)?;
+    let bytes = archive
+        .metadata()
+        .with_context(|| format!("cannot read {}", archive.display()))?
+        .len();
+    Ok(Image {
+        archive: archive.to_owned(),
+        bytes,
+        name: contents.name,
+        digest: contents.id,
+        builder,
+    })
+}
+
+/// Cargo's target folder of the image, with the archive in it: apart from the development build, whose flags
+/// differ, so that neither throws away the other's work.
+fn folder(workspace: &Workspace) -> PathBuf {
+    workspace.lab.with_file_name("image")
+}
+
+/// What an image was made of, kept beside its archive.
+#[derive(Serialize, Deserialize)]
+struct Stamp {
+    inputs: String,
+    image: Image,
+}
+
+fn stamp_path(workspace: &Workspace, builder: Builder) -> PathBuf {
+    folder(workspace).join(if builder == Builder::Nix {
+        "nix.json"
+    } else {
+        "cargo.json"
+    })
+}
+
+/// The image that was built from the same inputs before, if it is still there.
+fn kept(workspace: &Workspace, builder: Builder, inputs: &str) -> Option<Image> {
+    let stamp: Stamp = serde_json::from_slice(&std::fs::read(stamp_path(workspace, builder)).ok()?).ok()?;
+    let there = stamp
+        .image
+        .archive
+        .metadata()
+        .is_ok_and(|archive| archive.len() == stamp.image.bytes);
+    (there && stamp.inputs == inputs).then_some(stamp.image)
+}
+
+/// Written last: an archive without a stamp that fits is built again.
+fn keep(workspace: &Workspace, inputs: &str, image: &Image) -> Result<()> {
+    let stamp = Stamp {
+        inputs: inputs.to_owned(),
+        image: image.clone(),
+    };
+    replace(
+        &stamp_path(workspace, image.builder),
+        &serde_json::to_vec_pretty(&stamp)?,
+    )
+}
+
+/// Puts a file in place at once, so that an interrupted run leaves the old one or none.
+fn replace(path: &Path, content: &[u8]) -> Result<()> {
+    let write = || -> std::io::Result<()> {
+        let folder = path.parent().unwrap_or(Path::new("."));
+        std::fs::create_dir_all(folder)?;
+        let mut file = tempfile::NamedTempFile::new_in(folder)?;
+        std::io::Write::write_all(&mut file, content)?;
+        file.persist(path)?;
+        Ok(())
+    };
+    write().with_context(|| format!("cannot write {}", path.display()))
+}

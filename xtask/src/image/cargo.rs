@@ -1,0 +1,361 @@
+//! The image without Nix: the counter as a static binary, Debian's static busybox for the shell, nothing else.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use oci_spec::image::ConfigBuilder;
+
+use super::inputs::Fingerprint;
+use super::oci::{self, Layer};
+use crate::command::Command;
+use crate::progress::Task;
+
+/// User and group the counter runs as.
+const USER: u32 = 65532;
+/// A cold build on one slow core; a warm one takes seconds.
+const BUILD_DEADLINE: Duration = Duration::from_secs(30 * 60);
+/// A change of the code that builds is a change of the image.
+const BUILDER_CODE: &str = concat!(include_str!("cargo.rs"), include_str!("oci.rs"));
+
+/// Where to build, and in what surroundings.
+#[derive(Debug)]
+pub struct Site {
+    /// The source tree.
+    pub root: PathBuf,
+    /// Cargo's target folder: not the one of the development build, whose flags differ.
+    pub target: PathBuf,
+    /// Where the build's output is kept.
+    pub log: PathBuf,
+    /// Environment variables, and with `umask` the process's mask: none of them may change a byte of the image.
+    pub surroundings: Vec<(&'static str, &'static str)>,
+}
+
+/// What the machine gives to the image, besides the sources.
+#[derive(Debug)]
+pub struct Parts {
+    host: String,
+    rustc: String,
+    libc: PathBuf,
+    busybox: PathBuf,
+    busybox_binary: Vec<u8>,
+}
+
+impl Parts {
+    /// Looks for the toolchain, the static C library and busybox.
+    ///
+    /// # Errors
+    /// Names what is missing and what provides it.
+    pub async fn find() -> Result<Self> {
+        let rustc = Command::new("rustc")
+            .arg("-vV")
+            .read()
+            .await
+            .context("no Rust toolchain answers")?;
+        let host = rustc
+            .lines()
+            .find_map(|line| line.strip_prefix("host: "))
+            .context("rustc doesn't say its host")?
+            .to_owned();
+        if !host.contains("-linux-") {
+            bail!(
+                "the cargo builder makes Linux images on Linux, and this is {host}\n\
+                 next: cargo xtask image --builder nix"
+            );
+        }
+        let libc = if host.ends_with("-musl") {
+            PathBuf::new()
+        } else {
+            static_libc().await?
+        };
+        let busybox = static_busybox()?;
+        let busybox_binary =
+            std::fs::read(&busybox).with_context(|| format!("cannot read {}", busybox.display()))?;
+        Ok(Self {
+            host,
+            rustc,
+            libc,
+            busybox,
+            busybox_binary,
+        })
+    }
+
+    /// The fingerprint of an image made of the sources in `root` and of these parts.
+    ///
+    /// # Errors
+    /// When a source can't be read.
+    pub fn fingerprint(&self, root: &Path, name: &str, revision: &str) -> Result<String> {
+        let mut fingerprint = Fingerprint::of_sources(root, BUILDER_CODE)?;
+        fingerprint.add("name", name.as_bytes());
+        fingerprint.add("revision", revision.as_bytes());
+        fingerprint.add("rustc", self.rustc.as_bytes());
+        fingerprint.add("busybox", &self.busybox_binary);
+        // Megabytes that change with a package upgrade only: size and time of the file tell.
+        if let Ok(libc) = self.libc.metadata() {
+            let changed = libc
+                .modified()
+                .ok()
+                .and_then(|time| time.duration_since(std::time::UNIX_EPOCH).ok());
+            fingerprint.add("libc", format!("{} {changed:?}", libc.len()).as_bytes());
+        }
+        Ok(fingerprint.finish())
+    }
+}
+
+/// Builds the archive of an image called `name`, from the sources' `revision`.
+///
+/// # Errors
+/// When the counter doesn't compile or isn't static, or busybox doesn't run.
+pub async fn build(site: &Site, parts: &Parts, name: &str, revision: &str, task: &Task) -> Result<Vec<u8>> {
+    let counter = compile(site, parts, task).await?;
+    task.note("packing");
+    let applets = Command::new(&parts.busybox).arg("--list").read().await?;
+    let version = name.rsplit_once(':').map_or(name, |(_, version)| version);
+    let labels = [
+        ("title", "counter"),
+        ("version", version),
+        ("revision", revision),
+        ("licenses", "Apache-2.0 AND GPL-2.0-only"),
+    ];
+    let labels = labels.map(|(key, value)| (format!("org.opencontainers.image.{key}"), value.to_owned()));
+    let config = ConfigBuilder::default()
+        .user(format!("{USER}:{USER}"))
+        .entrypoint(["/bin/counter".to_owned()])
+        .env(["PATH=/bin".to_owned()])
+        .exposed_ports(["8000/tcp".to_owned()])
+        .volumes(["/data".to_owned()])
+        .working_dir("/")
+        .labels(HashMap::from(labels))
+        .build()?;
+    let layers = [
+        base_layer(&parts.busybox_binary, &applets),
+        counter_layer(counter),
+    ];
+    oci::pack(name, architecture(&parts.host), config, &layers)
+}
+
+/// The static release binary. Everything about the place it is built in is mapped away, so that another folder,
+/// cargo home or registry mirror makes the same bytes.
+async fn compile(site: &Site, parts: &Parts, task: &Task) -> Result<Vec<u8>> {
+    // The sources of the crates have to be there before their folders can be named.
+    let cargo = |args: &[&str]| at(site, "cargo").args(args).deadline(BUILD_DEADLINE);
+    let on_line = |line: &str| task.note(line.trim().to_owned());
+    cargo(&["fetch", "--locked", "--target", &parts.host])
+        .logged(&site.log, on_line)
+        .await?;
+    let mut flags = vec!["-Ctarget-feature=+crt-static".to_owned()];
+    let mut hide = |path: &Path, name: &str| {
+        flags.push(format!("--remap-path-prefix={}={name}", path.display()));
+    };
+    // rustc takes the last one that fits.
+    let home = cargo_home()?;
+    hide(&site.root, "/src");
+    hide(&site.target, "/target");
+    hide(&home, "/cargo");
+    for registry in subfolders(&home.join("registry/src")) {
+        hide(&registry, "/cargo/registry");
+    }
+    let target = site
+        .target
+        .to_str()
+        .context("the target folder's name is not UTF-8")?;
+    let mut cargo = cargo(&[
+        "build",
+        "--release",
+        "--locked",
+        "--package",
+        "counter",
+        "--target",
+        &parts.host,
+        "--target-dir",
+    ])
+    .arg(target)
+    .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"))
+    .env("CARGO_INCREMENTAL", "0");
+    // What a developer sets for builds of their own is not to leak into the image.
+    for (key, _) in std::env::vars_os() {
+        let key = key.to_string_lossy().into_owned();
+        if key.starts_with("CARGO_PROFILE_") || ["RUSTFLAGS", "CARGO_BUILD_RUSTFLAGS"].contains(&&*key) {
+            cargo = cargo.env_remove(key);
+        }
+    }
+    cargo.logged(&site.log, on_line).await?;
+    let path = site.target.join(&parts.host).join("release/counter");
+    let binary = std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    if !is_static(&binary) {
+        bail!(
+            "{} came out dynamic: it would not run in an image without a C library",
+            path.display()
+        );
+    }
+    Ok(binary)
+}
+
+/// A command at the site, in its surroundings.
+fn at(site: &Site, program: &str) -> Command {
+    let umask = site.surroundings.iter().find(|(key, _)| *key == "umask");
+    let command = match umask {
+        Some((_, mask)) => {
+            let script = format!("umask {mask}; exec \"$@\"");
+            Command::new("sh").args(["-c", &script, "sh", program])
+        }
+        None => Command::new(program),
+    };
+    let variables = site.surroundings.iter().filter(|(key, _)| *key != "umask");
+    variables.fold(command.dir(&site.root), |command, (key, value)| {
+        command.env(key, value)
+    })
+}
+
+fn base_layer(busybox: &[u8], applets: &str) -> Layer {
+    let mut layer = Layer::new("busybox, and the few files a C library asks for");
+    for folder in ["bin", "etc"] {
+        layer.folder(folder, 0o755, 0);
+    }
+    layer.folder("data", 0o755, USER);
+    layer.folder("tmp", 0o1777, 0);
+    layer.file("bin/busybox", 0o755, busybox);
+    for applet in applets.lines().filter(|applet| *applet != "busybox") {
+        layer.link(&format!("bin/{applet}"), "busybox");
+    }
+    let passwd = format!("root:x:0:0:root:/:/bin/sh\ncounter:x:{USER}:{USER}:counter:/data:/bin/sh\n");
+    layer.file("etc/passwd", 0o644, passwd);
+    layer.file("etc/group", 0o644, format!("root:x:0:\ncounter:x:{USER}:\n"));
+    // Only what is built into a static glibc: any other source of names would be a library that isn't there.
+    layer.file(
+        "etc/nsswitch.conf",
+        0o644,
+        "passwd: files\ngroup: files\nhosts: files dns\n",
+    );
+    layer
+}
+
+fn counter_layer(binary: Vec<u8>) -> Layer {
+    let mut layer = Layer::new("the counter");
+    layer.folder("bin", 0o755, 0);
+    layer.file("bin/counter", 0o755, binary);
+    layer
+}
+
+/// The CPU of a Rust host triple, as Go and OCI call it.
+fn architecture(host: &str) -> &str {
+    match host.split('-').next().unwrap_or_default() {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        "powerpc64le" => "ppc64le",
+        "riscv64gc" => "riscv64",
+        other => other,
+    }
+}
+
+async fn static_libc() -> Result<PathBuf> {
+    let answer = Command::new("cc").arg("-print-file-name=libc.a").read().await;
+    let path = PathBuf::from(
+        answer
+            .context("no C compiler answers to link the counter")?
+            .trim(),
+    );
+    if !path.is_absolute() {
+        // Asked for a file it doesn't have, the compiler returns the bare name.
+        bail!(
+            "there is no static C library to link the counter with\n\
+             next: apt-get install libc6-dev (Debian, Ubuntu) or dnf install glibc-static (Fedora)"
+        );
+    }
+    Ok(path)
+}
+
+fn static_busybox() -> Result<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let folders = std::env::split_paths(&path).chain(["/bin".into(), "/usr/bin".into()]);
+    find_static("busybox", folders).context(
+        "there is no static busybox for the image's shell\n\
+         next: apt-get install busybox-static (Debian, Ubuntu), or cargo xtask setup",
+    )
+}
+
+/// The first of `folders` whose `program` is static: Debian's busybox package, without -static, is not.
+fn find_static(program: &str, folders: impl Iterator<Item = PathBuf>) -> Option<PathBuf> {
+    folders
+        .map(|folder| folder.join(program))
+        .find(|path| std::fs::read(path).is_ok_and(|binary| is_static(&binary)))
+}
+
+/// Whether an ELF binary names no interpreter, so that the kernel alone can start it.
+fn is_static(elf: &[u8]) -> bool {
+    const PT_INTERP: [u8; 4] = 3_u32.to_le_bytes();
+    let field = |at: usize| {
+        elf.get(at..at + 2)
+            .map(|b| usize::from(u16::from_le_bytes([b[0], b[1]])))
+    };
+    // 64-bit little-endian, as every CPU this runs on: headers start at e_phoff, their count is e_phnum.
+    if !elf.starts_with(b"\x7fELF\x02\x01") {
+        return false;
+    }
+    let (Some(start), Some(size), Some(count)) = (field(32), field(54), field(56)) else {
+        return false;
+    };
+    (0..count).all(|i| {
+        elf.get(start + i * size..start + i * size + 4)
+            .is_some_and(|kind| kind != PT_INTERP)
+    })
+}
+
+fn cargo_home() -> Result<PathBuf> {
+    std::env::var_os("CARGO_HOME")
+        .map(PathBuf::from)
+        .or_else(|| std::env::home_dir().map(|home| home.join(".cargo")))
+        .context("neither CARGO_HOME nor HOME is set: cargo's home is unknown")
+}
+
+fn subfolders(path: &Path) -> Vec<PathBuf> {
+    // A cargo home without a registry has no folders to hide.
+    std::fs::read_dir(path)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|entry| entry.path())
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_dynamic_binary_is_not_taken_for_a_static_one() {
+        // The test itself is linked dynamically.
+        let ourselves = std::fs::read(std::env::current_exe().unwrap()).unwrap();
+        assert!(!is_static(&ourselves));
+        assert!(!is_static(b"#!/bin/sh\n"));
+        assert!(!is_static(&ourselves[..60]), "a torn file is no program");
+    }
+
+    #[test]
+    fn an_elf_file_without_an_interpreter_is_static() {
+        let mut elf = vec![0; 64 + 56];
+        elf[..6].copy_from_slice(b"\x7fELF\x02\x01");
+        (elf[32], elf[54], elf[56]) = (64, 56, 1);
+        elf[64] = 1;
+        assert!(is_static(&elf));
+        elf[64] = 3;
+        assert!(!is_static(&elf));
+    }
+
+    #[test]
+    fn the_first_busybox_is_passed_over_when_it_is_dynamic() {
+        let dir = tempfile::tempdir().unwrap();
+        let folders = ["first", "second", "third"].map(|name| dir.path().join(name));
+        let mut elf = vec![0; 64];
+        elf[..6].copy_from_slice(b"\x7fELF\x02\x01");
+        std::fs::create_dir(&folders[1]).unwrap();
+        std::fs::create_dir(&folders[2]).unwrap();
+        std::fs::copy(std::env::current_exe().unwrap(), folders[1].join("busybox")).unwrap();
+        std::fs::write(folders[2].join("busybox"), elf).unwrap();
+        assert_eq!(
+            find_static("busybox", folders.clone().into_iter()),
+            Some(folders[2].join("busybox"))
+        );
+    }
+}

@@ -1,0 +1,89 @@
+//! The image by Nix: `nix build .#image`, when Nix is there and can.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+
+use super::inputs::Fingerprint;
+use crate::command::Command;
+
+/// A first build fetches nixpkgs and compiles the counter.
+const BUILD_DEADLINE: Duration = Duration::from_secs(60 * 60);
+/// Evaluation, and fetching nixpkgs for it.
+const PROBE_DEADLINE: Duration = Duration::from_secs(120);
+
+/// Why Nix can't build the image here, or nothing when it can.
+///
+/// A `nix` on PATH is not enough: without a network it can neither fetch nixpkgs nor the compiler.
+pub async fn obstacle(root: &Path) -> Option<String> {
+    if !root.join("flake.nix").exists() {
+        return Some("there is no flake.nix".to_owned());
+    }
+    if let Err(error) = Command::new("nix").arg("--version").read().await {
+        return Some(format!("{error:#}"));
+    }
+    match nix(root, &["build", ".#image", "--dry-run"])
+        .deadline(PROBE_DEADLINE)
+        .output()
+        .await
+    {
+        Ok(output) if output.status == 0 => None,
+        Ok(output) => {
+            let reason = output.stderr.lines().find(|line| line.contains("error:"));
+            Some(reason.unwrap_or("nix build --dry-run fails").trim().to_owned())
+        }
+        Err(error) => Some(format!("{error:#}").lines().next().unwrap_or_default().to_owned()),
+    }
+}
+
+/// Builds the image, and returns its archive in Nix's store.
+///
+/// # Errors
+/// When Nix isn't there or the build fails.
+pub async fn build(root: &Path) -> Result<PathBuf> {
+    let build = nix(root, &["build", ".#image", "--no-link", "--print-out-paths"]).deadline(BUILD_DEADLINE);
+    let paths = build
+        .read()
+        .await
+        .context("Nix can't build the image\nnext: cargo xtask image --builder cargo")?;
+    paths
+        .lines()
+        .next()
+        .map(PathBuf::from)
+        .context("`nix build .#image` named no archive")
+}
+
+/// Builds the image once more and lets Nix compare the two.
+///
+/// # Errors
+/// When they differ: Nix says where.
+pub async fn rebuild(root: &Path) -> Result<()> {
+    build(root).await?;
+    let rebuild = nix(root, &["build", ".#image", "--no-link", "--rebuild"]).deadline(BUILD_DEADLINE);
+    rebuild
+        .read()
+        .await
+        .map(drop)
+        .context("Nix doesn't build the same image twice")
+}
+
+/// The fingerprint of Nix's image: everything else it depends on is pinned in the lock file.
+///
+/// # Errors
+/// When a source can't be read.
+pub fn fingerprint(root: &Path, revision: &str) -> Result<String> {
+    let mut fingerprint = Fingerprint::of_sources(root, include_str!("nix.rs"))?;
+    fingerprint.add("revision", revision.as_bytes());
+    for file in ["flake.nix", "flake.lock"] {
+        fingerprint.add(file, &std::fs::read(root.join(file)).unwrap_or_default());
+    }
+    Ok(fingerprint.finish())
+}
+
+fn nix(root: &Path, args: &[&str]) -> Command {
+    Command::new("nix")
+        .args(["--extra-experimental-features", "nix-command flakes"])
+        .args(args)
+        .dir(root)
+}
