@@ -92,7 +92,8 @@
               "org.opencontainers.image.title" = "counter";
               "org.opencontainers.image.version" = manifest.version;
               "org.opencontainers.image.revision" = self.rev or self.dirtyRev or "unknown";
-              "org.opencontainers.image.licenses" = manifest.license;
+              # The counter's, busybox's and glibc's.
+              "org.opencontainers.image.licenses" = "${manifest.license} AND GPL-2.0-only AND LGPL-2.1-or-later";
             };
           };
         };

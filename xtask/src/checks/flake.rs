@@ -182,10 +182,6 @@ impl Staged {
                 "/config/Labels/org.opencontainers.image.version",
                 Value::from(version),
             ),
-            (
-                "/config/Labels/org.opencontainers.image.licenses",
-                Value::from(package["license"].as_str()),
-            ),
         ];
         for (pointer, expected) in expected {
             let found = asked.pointer(pointer).unwrap_or(&Value::Null);
@@ -194,6 +190,18 @@ impl Staged {
                 "the image for {system} has {found} as {pointer}, expected {expected}"
             );
         }
+        // Whoever ships busybox ships the GPL with it.
+        let ours = format!(
+            "{} AND GPL-2.0-only",
+            package["license"].as_str().unwrap_or_default()
+        );
+        let licenses = asked
+            .pointer("/config/Labels/org.opencontainers.image.licenses")
+            .and_then(Value::as_str);
+        ensure!(
+            licenses.is_some_and(|licenses| licenses.starts_with(&ours)),
+            "the image for {system} has the licences {licenses:?}, expected {ours:?}"
+        );
         let revision = asked.pointer("/config/Labels/org.opencontainers.image.revision");
         ensure!(
             revision.is_some_and(Value::is_string),
@@ -330,6 +338,7 @@ mod tests {
                 "allowDeprecatedDarwin",
                 "allowDeprecatedDarwin",
             ),
+            (" AND GPL-2.0-only", "", "has the licences"),
             ("            pkgs.busybox\n", "", "holds no busybox"),
             ("checks = forEachSystem", "check = forEachSystem", "check"),
             (

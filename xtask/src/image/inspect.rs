@@ -25,12 +25,11 @@ impl Archive {
     /// Reads a Docker archive, an OCI archive, or one that is both, and checks its digests.
     pub fn parse(bytes: &[u8]) -> Result<Self> {
         let members = Members::read(&plain(bytes)?)?;
-        let (names, config, layers) = if members.0.contains_key("manifest.json") {
-            docker(&members)?
-        } else if members.0.contains_key("index.json") {
-            oci(&members)?
-        } else {
-            bail!("it holds neither manifest.json nor index.json");
+        let (names, config, layers) = match (members.has("index.json"), members.has("manifest.json")) {
+            (true, true) => both(&members)?,
+            (true, false) => oci(&members)?,
+            (false, true) => docker(&members)?,
+            (false, false) => bail!("it holds neither manifest.json nor index.json"),
         };
         let config = ImageConfiguration::from_reader(config).context("its config is no image config")?;
         let diff_ids = config.rootfs().diff_ids();
@@ -55,6 +54,18 @@ impl Archive {
 }
 
 type Parts<'a> = (Vec<String>, &'a [u8], Vec<&'a [u8]>);
+
+/// An OCI layout that `docker load` reads too: whoever reads it, it is the same image.
+fn both(members: &Members) -> Result<Parts<'_>> {
+    let (mut names, config, layers) = oci(members)?;
+    let (other_names, other_config, other_layers) = docker(members)?;
+    ensure!(
+        config == other_config && layers == other_layers,
+        "index.json and manifest.json hold different images"
+    );
+    names.extend(other_names);
+    Ok((names, config, layers))
+}
 
 fn docker(members: &Members) -> Result<Parts<'_>> {
     let manifest: Value = serde_json::from_slice(members.get("manifest.json")?)?;
@@ -142,6 +153,10 @@ impl Members {
             }
         }
         Ok(Self(members))
+    }
+
+    fn has(&self, name: &str) -> bool {
+        self.0.contains_key(name)
     }
 
     fn get(&self, name: &str) -> Result<&[u8]> {
@@ -356,6 +371,7 @@ pub mod tests {
         Docker,
         Oci,
         OciGzip,
+        Both,
     }
 
     #[derive(Clone)]
@@ -467,7 +483,7 @@ pub mod tests {
                     append(&mut archive, "config.json", &config);
                     append(&mut archive, "manifest.json", manifest.to_string().as_bytes());
                 }
-                Format::Oci | Format::OciGzip => {
+                Format::Oci | Format::OciGzip | Format::Both => {
                     let mut blob = |bytes: &[u8]| {
                         let digest = digest(bytes);
                         append(
@@ -482,11 +498,22 @@ pub mod tests {
                         .iter()
                         .map(|layer| blob(&if gzip { gzipped(layer) } else { layer.clone() }))
                         .collect();
-                    let manifest = serde_json::json!({ "config": blob(&config), "layers": layers });
+                    let path = |blob: &Value| {
+                        format!("blobs/{}", blob["digest"].as_str().unwrap().replace(':', "/"))
+                    };
+                    let config = blob(&config);
+                    let docker = serde_json::json!([{
+                        "Config": path(&config), "RepoTags": [self.name],
+                        "Layers": layers.iter().map(path).collect::<Vec<_>>(),
+                    }]);
+                    let manifest = serde_json::json!({ "config": config, "layers": layers });
                     let mut image = blob(manifest.to_string().as_bytes());
                     image["annotations"] = serde_json::json!({ "io.containerd.image.name": self.name });
                     let index = serde_json::json!({ "manifests": [image] });
                     append(&mut archive, "index.json", index.to_string().as_bytes());
+                    if matches!(format, Format::Both) {
+                        append(&mut archive, "manifest.json", docker.to_string().as_bytes());
+                    }
                 }
             }
             archive.into_inner().unwrap()
