@@ -177,8 +177,11 @@ struct Known {
 
 impl Known {
     fn disagreements(&self, file: &str, text: &str, images: &[String]) -> Vec<String> {
-        let mention = Regex::new(r"(?i)\b(kind|kubernetes|helm|rust)[ -]v?([0-9]+\.[0-9]+(?:\.[0-9]+)?)\b|\b(nixos-[0-9]{2}\.[0-9]{2})\b")
-            .expect("a constant expression");
+        let mention = Regex::new(concat!(
+            r#"(?i)\b(kind|kubernetes|helm|rust|rustup_toolchain)(?:[ -]|: ")v?([0-9]+\.[0-9]+(?:\.[0-9]+)?)\b"#,
+            r"|\b(nixos-[0-9]{2}\.[0-9]{2})\b",
+        ))
+        .expect("a constant expression");
         let mut faults = Vec::new();
         for found in mention.captures_iter(text) {
             if let Some(branch) = found.get(3) {
@@ -195,7 +198,7 @@ impl Known {
             let agrees = match tool.as_str() {
                 "kind" => says(said, KIND),
                 "helm" => says(said, HELM),
-                "rust" => says(said, &self.rust),
+                "rust" | "rustup_toolchain" => says(said, &self.rust),
                 _ => self.kubernetes.iter().any(|version| says(said, version)),
             };
             if !agrees {
@@ -292,6 +295,12 @@ mod tests {
                 "@sha256:a1ed56",
                 "@sha256:b1ed56",
                 "no run on kindest/node:v1.37.0",
+            ),
+            (
+                ".github/workflows/ci.yml",
+                "RUSTUP_TOOLCHAIN: \"1.95\"",
+                "RUSTUP_TOOLCHAIN: \"1.94\"",
+                "RUSTUP_TOOLCHAIN: \"1.94 is not the pinned",
             ),
             (
                 "README.md",
