@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::image::Builder;
+
 const EXIT_CODES: &str = "\
 Exit codes:
   0  every claim holds
@@ -57,12 +59,6 @@ pub enum Subcommands {
     },
     /// Everything a change must pass: formatting, lints, unit tests, the chart, the flake, the lab on a real cluster.
     Test(TestArgs),
-    /// Measure, and write docs/PERFORMANCE.md.
-    Bench {
-        /// What to measure.
-        #[arg(value_enum, default_value_t = BenchWhat::App)]
-        what: BenchWhat,
-    },
 }
 
 /// How to run the lab.
@@ -103,8 +99,8 @@ pub struct LabArgs {
     #[arg(long, value_name = "ARCHIVE")]
     pub image: Option<PathBuf>,
     /// What builds the image.
-    #[arg(long, value_enum, default_value_t = BuilderArg::Auto)]
-    pub builder: BuilderArg,
+    #[arg(long, value_enum, default_value_t = Builder::Auto)]
+    pub builder: Builder,
     /// The lab's own kind cluster, or one that a kubeconfig reaches: `context:NAME`.
     #[arg(long, default_value = "kind", value_name = "kind|context:NAME")]
     pub cluster: ClusterArg,
@@ -117,8 +113,8 @@ pub struct LabArgs {
 #[derive(Debug, Clone, Args)]
 pub struct ImageArgs {
     /// What builds the image.
-    #[arg(long, value_enum, default_value_t = BuilderArg::Auto)]
-    pub builder: BuilderArg,
+    #[arg(long, value_enum, default_value_t = Builder::Auto)]
+    pub builder: Builder,
     /// Build twice, from two folders, and compare.
     #[arg(long)]
     pub verify: bool,
@@ -146,17 +142,6 @@ pub enum ClusterAction {
     Status,
 }
 
-/// What builds the image.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum BuilderArg {
-    /// Nix where it is there, else cargo.
-    Auto,
-    /// `nix build .#image`.
-    Nix,
-    /// A static binary and busybox.
-    Cargo,
-}
-
 /// What stdout gets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum OutputArg {
@@ -164,13 +149,6 @@ pub enum OutputArg {
     Text,
     /// The record of the run.
     Json,
-}
-
-/// What to measure.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum BenchWhat {
-    /// The counter: durable visits, reads, memory, start.
-    App,
 }
 
 /// Which cluster.

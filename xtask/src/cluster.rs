@@ -5,6 +5,7 @@ pub mod node_image;
 pub mod kind;
 mod context;
 mod ready;
+mod shell;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -19,6 +20,7 @@ use crate::workspace::{CLUSTER, Workspace};
 use kind::Kind;
 
 pub use context::context;
+pub use shell::shell;
 
 /// A cluster that is ready for the lab.
 #[derive(Debug, Clone)]
@@ -56,7 +58,10 @@ pub async fn up(workspace: &Workspace, environment: &Environment, progress: &Pro
         if let Some(version) = still_good(workspace, &kind).await {
             cluster.server_version = version;
             cluster.reused = true;
-            task.done(&format!("Kubernetes {}, the one that was running", cluster.server_version));
+            task.done(&format!(
+                "Kubernetes {}, the one that was running",
+                cluster.server_version
+            ));
             return Ok(cluster);
         }
         task.note("removes the one that was left");
@@ -72,7 +77,11 @@ pub async fn up(workspace: &Workspace, environment: &Environment, progress: &Pro
     let api = ready::client(&cluster.kubeconfig).await?;
     cluster.server_version = ready::server_version(&api).await?;
     ready::wait(&api, Duration::from_secs(180), |waiting| task.note(waiting)).await?;
-    task.done(&format!("Kubernetes {} by kind in {}", cluster.server_version, kind.engine.name()));
+    task.done(&format!(
+        "Kubernetes {} by kind in {}",
+        cluster.server_version,
+        kind.engine.name()
+    ));
     Ok(cluster)
 }
 
@@ -91,7 +100,10 @@ async fn still_good(workspace: &Workspace, kind: &Kind) -> Option<String> {
         ready::wait(&api, Duration::from_secs(15), |_| ()).await.ok()?;
         Some(version)
     };
-    tokio::time::timeout(Duration::from_secs(20), look).await.ok().flatten()
+    tokio::time::timeout(Duration::from_secs(20), look)
+        .await
+        .ok()
+        .flatten()
 }
 
 /// Deletes the lab's own cluster and everything that came with it; nothing to delete is fine.
@@ -103,7 +115,11 @@ pub async fn down(workspace: &Workspace, kind: &Kind, progress: &Progress) -> Re
     kind.engine.prepare()?;
     let there = kind.exists().await?;
     kind.delete(workspace).await?;
-    task.done(if there { "container, volumes, network and kubeconfig" } else { "there was none" });
+    task.done(if there {
+        "container, volumes, network and kubeconfig"
+    } else {
+        "there was none"
+    });
     Ok(())
 }
 
@@ -149,6 +165,14 @@ impl Cluster {
             .env("HELM_DATA_HOME", self.helm_home.join("data"))
     }
 
+    /// A client of its API server.
+    ///
+    /// # Errors
+    /// The kubeconfig can't be used.
+    pub async fn client(&self) -> Result<kube::Client> {
+        ready::client(&self.kubeconfig).await
+    }
+
     /// Whether the cluster is the lab's own, to be removed after it.
     pub fn is_ours(&self) -> bool {
         self.kind.is_some()
@@ -174,7 +198,14 @@ impl Cluster {
         };
         let node = kind.node();
         let in_node = |args: &[&str]| kind.engine.command().args(["exec", &node]).args(args);
-        let known = in_node(&["ctr", "--namespace", "k8s.io", "images", "list", &format!("name=={tag}")]);
+        let known = in_node(&[
+            "ctr",
+            "--namespace",
+            "k8s.io",
+            "images",
+            "list",
+            &format!("name=={tag}"),
+        ]);
         if !id.is_empty() && known.read().await.is_ok_and(|list| list.contains(id)) {
             return Ok(false);
         }

@@ -27,7 +27,11 @@ pub async fn doctor(workspace: &Workspace) -> Result<Exit> {
     let survey = Survey::take(workspace).await;
     let requirements = requirements(workspace, &survey, Need::OwnCluster);
     print!("{}", table::render(&requirements, &notes(workspace, &survey)));
-    Ok(if missing(&requirements).is_empty() { Exit::Holds } else { Exit::CannotRun })
+    Ok(if missing(&requirements).is_empty() {
+        Exit::Holds
+    } else {
+        Exit::CannotRun
+    })
 }
 
 /// What the lab needs, in the order it is needed, and how it stands with each.
@@ -62,14 +66,20 @@ fn engine(survey: &Survey) -> Requirement {
         Ok(None) => Requirement::lacking(
             what,
             "neither a docker daemon nor podman",
-            command_line(&crate::cluster::engine::podman_packages(&Engine::restrictions_here(), program_exists)),
+            command_line(&crate::cluster::engine::podman_packages(
+                &Engine::restrictions_here(),
+                program_exists,
+            )),
         ),
         Ok(Some(engine)) => {
             let name = engine.name();
             let found = Requirement::found(what, format!("{name} {}", engine.version), &engine.path);
             match engine.missing_packages() {
                 packages if packages.is_empty() => found,
-                packages => found.but(format!("{name} without {}", packages.join(", ")), command_line(&packages)),
+                packages => found.but(
+                    format!("{name} without {}", packages.join(", ")),
+                    command_line(&packages),
+                ),
             }
         }
     }
@@ -90,7 +100,10 @@ fn node_image(survey: &Survey) -> Requirement {
         Some(image) => {
             let origin = if image.built { "built here" } else { "kind's own" };
             let name = image.reference.split('@').next().unwrap_or(&image.reference);
-            Requirement { place: Some(name.to_owned()), ..Requirement::named(what, format!("{} {origin}", pins::KUBERNETES)) }
+            Requirement {
+                place: Some(name.to_owned()),
+                ..Requirement::named(what, format!("{} {origin}", pins::KUBERNETES))
+            }
         }
         None => Requirement::lacking(what, "not there: pulled, or built", "cargo xtask setup"),
     }
@@ -136,10 +149,19 @@ fn disk(workspace: &Workspace) -> Requirement {
     let text = format!("{:.1} GB free", free as f64 / 1000.0);
     let place = Some(workspace.cache.display().to_string());
     if free >= CACHE_MIB {
-        return Requirement { place, ..Requirement::named("disk", text) };
+        return Requirement {
+            place,
+            ..Requirement::named("disk", text)
+        };
     }
-    let fix = format!("free {} GB, or set XDG_CACHE_HOME to a larger disk", CACHE_MIB / 1000);
-    Requirement { place, ..Requirement::lacking("disk", text, fix) }
+    let fix = format!(
+        "free {} GB, or set XDG_CACHE_HOME to a larger disk",
+        CACHE_MIB / 1000
+    );
+    Requirement {
+        place,
+        ..Requirement::lacking("disk", text, fix)
+    }
 }
 
 /// Space on the disk of the cache, in MiB.
@@ -159,12 +181,19 @@ fn notes(workspace: &Workspace, survey: &Survey) -> Vec<(String, String)> {
             notes.push((restriction.what(), restriction.remedy().to_owned()));
         }
         if engine.name() == "podman" && !on_path("docker").is_empty() {
-            notes.push(("docker is on PATH, its daemon does not answer".to_owned(), "podman is used".to_owned()));
+            notes.push((
+                "docker is on PATH, its daemon does not answer".to_owned(),
+                "podman is used".to_owned(),
+            ));
         }
     }
     let free = format!("{:.1} GB free for the cache", free_mib(workspace) as f64 / 1000.0);
     notes.push((free, workspace.cache.display().to_string()));
-    let nix = if on_path("nix").is_empty() { "not there; not needed" } else { "there: `nix develop` brings the tools too" };
+    let nix = if on_path("nix").is_empty() {
+        "not there; not needed"
+    } else {
+        "there: `nix develop` brings the tools too"
+    };
     notes.push(("nix".to_owned(), nix.to_owned()));
     notes
 }

@@ -27,6 +27,7 @@ use self::block::{Selector, Source};
 use self::grade::{Grade, Headings};
 use self::page::{Fault, Page};
 use self::record::Record;
+use crate::exit::Exit;
 use crate::lab::spec::LabSpec;
 
 /// Writes everything a run leaves behind. The report and the files for machines are written in any case; what is
@@ -276,6 +277,18 @@ impl Difference {
             diff: None,
             next: next.to_owned(),
         }
+    }
+}
+
+/// Says where the committed evidence is out of date, and ends accordingly.
+pub fn tell(differences: &[Difference]) -> Exit {
+    for difference in differences {
+        eprintln!("{difference}");
+    }
+    if differences.is_empty() {
+        Exit::Holds
+    } else {
+        Exit::OutOfDate
     }
 }
 

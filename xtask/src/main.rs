@@ -1,16 +1,192 @@
-//! The lab: build, cluster, install, experiments, evidence.
+//! The lab as a sentence: build, cluster, install, experiments, evidence.
 #![expect(
     unreachable_pub,
     reason = "a program has no outside: `pub` marks what other modules may call"
 )]
 
 mod cli;
-mod command;
-mod evidence;
-mod exit;
-mod lab;
-mod progress;
-mod run;
 mod workspace;
+mod setup;
+mod doctor;
+mod tools;
+mod image;
+mod cluster;
+mod lab;
+mod run;
+mod evidence;
+mod test;
+mod checks;
+mod command;
+mod progress;
+mod interrupt;
+mod lock;
+mod pins;
+mod exit;
 
-fn main() {}
+use std::process::ExitCode;
+use std::time::Instant;
+
+use anyhow::Result;
+use clap::Parser;
+
+use crate::cli::{Cli, ClusterAction, ClusterArg, LabArgs, Subcommands};
+use crate::exit::Exit;
+use crate::lab::Lab;
+use crate::lab::spec::Experiment;
+use crate::lock::Lock;
+use crate::progress::Progress;
+use crate::run::journal::Journal;
+use crate::setup::Need;
+use crate::workspace::Workspace;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    match dispatch(Cli::parse()).await {
+        Ok(exit) => exit.into(),
+        Err(error) => {
+            exit::report(&error);
+            exit::exit_of(&error).into()
+        }
+    }
+}
+
+async fn dispatch(cli: Cli) -> Result<Exit> {
+    let workspace = Workspace::discover()?;
+    let progress = Progress::new();
+    match cli.command {
+        Subcommands::Lab(args) => lab(&workspace, &args, &progress).await,
+        Subcommands::Setup => interrupt::or(set_up(&workspace, &progress)).await,
+        Subcommands::Doctor => doctor::doctor(&workspace).await,
+        Subcommands::Image(args) => interrupt::or(build_image(&workspace, &args, &progress)).await,
+        Subcommands::Cluster { action } => interrupt::or(cluster(&workspace, action, &progress)).await,
+        Subcommands::Shell => cluster::shell(&workspace, &progress).await,
+        Subcommands::Docs { check } => docs(&workspace, check),
+        Subcommands::Schema { check } => lab::schema::schema(&workspace, check),
+        Subcommands::Test(args) => interrupt::or(test::test(&workspace, &args, &progress)).await,
+    }
+}
+
+/// The lab, from its file to its evidence. Whatever happens on the way, what was set up is taken down again.
+async fn lab(workspace: &Workspace, args: &LabArgs, progress: &Progress) -> Result<Exit> {
+    let lab = Lab::of(workspace, args)?;
+    if args.list || args.dry_run {
+        print!("{}", if args.list { lab.list() } else { lab.summary() });
+        return Ok(Exit::Holds);
+    }
+    let chosen = lab.choose(&args.only)?;
+    let _alone = Lock::of_run(&workspace.cache)?;
+    let need = if args.cluster == ClusterArg::Kind {
+        Need::OwnCluster
+    } else {
+        Need::Tools
+    };
+    let environment = interrupt::or(setup::ensure(workspace, progress, need, args.setup)).await?;
+
+    let journal = Journal::begin(workspace, &lab, &environment, args);
+    let ran = interrupt::or(run_lab(&journal, &chosen, progress)).await;
+    let written = journal.write_evidence(ran.as_ref().err()).await;
+    let undone = journal.undo(progress).await;
+    ran.and(undone)?;
+    journal.conclude(&written?, progress)
+}
+
+/// build → cluster → install → experiments. The evidence is written however far this came.
+async fn run_lab(journal: &Journal<'_>, chosen: &[&Experiment], progress: &Progress) -> Result<()> {
+    let build = journal.stage("build", journal.image(progress));
+    let start = journal.stage("cluster", journal.cluster(progress));
+    let (image, cluster) = tokio::try_join!(build, start)?;
+    let (access, target) = journal
+        .stage("install", journal.install(&cluster, &image, progress))
+        .await?;
+    journal
+        .stage(
+            "experiments",
+            run::experiments(journal, chosen, &target, &access, progress),
+        )
+        .await
+}
+
+async fn set_up(workspace: &Workspace, progress: &Progress) -> Result<Exit> {
+    let _alone = Lock::of_run(&workspace.cache)?;
+    setup::ensure(workspace, progress, Need::OwnCluster, true).await?;
+    println!("this machine has all that the lab needs\nnext: cargo xtask lab");
+    Ok(Exit::Holds)
+}
+
+async fn build_image(workspace: &Workspace, args: &cli::ImageArgs, progress: &Progress) -> Result<Exit> {
+    if args.verify {
+        let verdict = image::verify(workspace, progress, args.builder).await?;
+        for difference in &verdict.differences {
+            println!("{difference}");
+        }
+        println!("{} {}", verdict.image.name, verdict.image.digest);
+        return Ok(if verdict.differences.is_empty() {
+            Exit::Holds
+        } else {
+            Exit::ClaimFails
+        });
+    }
+    let image = image::build(workspace, progress, args.builder).await?;
+    println!(
+        "{}\n{}\n{}",
+        workspace.display(&image.archive),
+        image.name,
+        image.digest
+    );
+    Ok(Exit::Holds)
+}
+
+async fn cluster(workspace: &Workspace, action: ClusterAction, progress: &Progress) -> Result<Exit> {
+    let environment = setup::ensure(workspace, progress, Need::OwnCluster, false).await?;
+    match action {
+        ClusterAction::Up => {
+            let _alone = Lock::of_run(&workspace.cache)?;
+            let started = Instant::now();
+            let cluster = cluster::up(workspace, &environment, progress).await?;
+            let kubeconfig = workspace.display(&cluster.kubeconfig);
+            println!(
+                "Kubernetes {} is up after {}",
+                cluster.server_version,
+                progress::seconds(started.elapsed())
+            );
+            println!(
+                "next: cargo xtask shell, or export KUBECONFIG={kubeconfig}; cargo xtask cluster down removes it"
+            );
+        }
+        ClusterAction::Down => {
+            let _alone = Lock::of_run(&workspace.cache)?;
+            cluster::down(workspace, environment.kind()?, progress).await?;
+        }
+        ClusterAction::Status => match cluster::running(workspace, &environment).await {
+            Some(cluster) => println!("Kubernetes {} is up", cluster.server_version),
+            None => {
+                println!("no cluster of the lab is up\nnext: cargo xtask cluster up");
+                return Ok(Exit::CannotRun);
+            }
+        },
+    }
+    Ok(Exit::Holds)
+}
+
+/// Renders the page from the committed record, or says where the two are apart.
+fn docs(workspace: &Workspace, check: bool) -> Result<Exit> {
+    let lab = Lab::shipped(workspace)?;
+    let paths = lab.paths(workspace);
+    if check {
+        return Ok(evidence::tell(&evidence::check(&paths, &lab.spec)?));
+    }
+    let rendered = evidence::render(&paths, &lab.spec)?;
+    for file in &rendered.files {
+        println!("wrote {}", workspace.display(file));
+    }
+    for problem in rendered
+        .stale
+        .iter()
+        .cloned()
+        .chain(rendered.faults.iter().map(ToString::to_string))
+    {
+        eprintln!("{problem}");
+    }
+    let sound = rendered.stale.is_empty() && rendered.faults.is_empty();
+    Ok(if sound { Exit::Holds } else { Exit::OutOfDate })
+}

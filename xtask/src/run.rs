@@ -1,6 +1,8 @@
 //! The experiments, side by side: each in a namespace of its own, watched from before its first step.
 
+pub mod journal;
 pub mod bench;
+mod screen;
 pub mod namespaces;
 pub mod steps;
 pub mod timeline;
@@ -17,32 +19,32 @@ use serde_json::{Value as Json, json};
 use tokio::sync::Semaphore;
 
 use crate::evidence::record::{ClaimRecord, CommandRecord, ExperimentRecord, StepRecord, Verdict};
-use crate::lab::Lab;
+use crate::evidence::stale;
 use crate::lab::expression::{Expression, Scope};
-use crate::lab::spec::{Claim, Experiment, Step};
+use crate::lab::spec::{Claim, Experiment};
 use crate::lab::target::Target;
-use crate::progress::{Progress, seconds};
+use crate::progress::Progress;
 use crate::run::bench::{Access, Bench, record_of};
+use crate::run::journal::Journal;
 use crate::run::watches::Watches;
 
-/// Runs the experiments of a lab, at most `jobs` at a time, and returns what was seen in the order of the lab file.
+/// Runs the experiments, as many side by side as were asked for, and enters each into the journal when it ends.
 ///
 /// # Errors
 /// When the cluster can't be watched at all. A failing experiment is a result, not an error.
 pub async fn experiments(
-    lab: &Lab,
+    journal: &Journal<'_>,
     chosen: &[&Experiment],
     target: &Target,
     access: &Access,
-    jobs: usize,
     progress: &Progress,
-) -> Result<Vec<ExperimentRecord>> {
+) -> Result<()> {
     let began = Instant::now();
     let watches = Watches::open(&access.client).await?;
-    let places = Semaphore::new(jobs);
+    let places = Semaphore::new(journal.jobs());
     let runs = chosen.iter().map(|experiment| async {
         let _place = places.acquire().await?;
-        let namespace = lab.namespace(experiment);
+        let namespace = journal.lab.namespace(experiment);
         let task = progress.start(&experiment.id);
         let started_ms = millis(began);
         let timeline = watches.timeline(&namespace);
@@ -50,7 +52,7 @@ pub async fn experiments(
             access,
             target,
             namespace,
-            timeline: Arc::clone(&timeline),
+            timeline,
             recorded: Scope::new(),
             values: BTreeMap::new(),
             commands: Vec::new(),
@@ -60,14 +62,15 @@ pub async fn experiments(
         let failed = record
             .claims
             .iter()
-            .filter(|claim| claim.verdict != Verdict::Holds)
+            .filter(|claim| claim.verdict == Verdict::Fails)
             .count();
         match (&record.failure, failed) {
-            (Some(_), _) => task.fail("broke: see below"),
+            (Some(_), _) => task.fail("could not be finished"),
             (None, 0) => task.done(&format!("{} claims hold", record.claims.len())),
             (None, _) => task.fail(&format!("{failed} of {} claims fail", record.claims.len())),
         }
-        anyhow::Ok(record)
+        journal.enter(record);
+        anyhow::Ok(())
     });
     join_all(runs).await.into_iter().collect()
 }
@@ -80,8 +83,7 @@ async fn run_one(experiment: &Experiment, mut bench: Bench<'_>, note: impl Fn(St
     let work = async {
         namespaces::create(&bench.access.client, &bench.namespace).await?;
         for (position, step) in experiment.steps.iter().enumerate() {
-            let (kind, name) = (kind_of(step), name_of(step));
-            let label = name.map_or_else(|| format!("{kind}-{}", position + 1), str::to_owned);
+            let label = step.label(position);
             note(format!(
                 "{label} ({} of {})",
                 position + 1,
@@ -92,14 +94,14 @@ async fn run_one(experiment: &Experiment, mut bench: Bench<'_>, note: impl Fn(St
             let ended_ms = timeline.now_ms();
             steps.push(StepRecord {
                 name: label.clone(),
-                kind: kind.to_owned(),
+                kind: step.kind().to_owned(),
                 started_ms,
                 ended_ms,
                 commands: std::mem::take(&mut bench.commands),
                 error: outcome.as_ref().err().map(|error| format!("{error:#}")),
             });
             let mut recorded = outcome.map_err(|error| error.context(format!("step `{label}`")))?;
-            if let (Some(name), Json::Object(fields)) = (name, &mut recorded) {
+            if let (Some(name), Json::Object(fields)) = (step.name(), &mut recorded) {
                 fields.insert("started_ms".to_owned(), json!(started_ms));
                 fields.insert("ended_ms".to_owned(), json!(ended_ms));
                 bench.recorded.insert(name.to_owned(), recorded);
@@ -138,6 +140,7 @@ async fn run_one(experiment: &Experiment, mut bench: Bench<'_>, note: impl Fn(St
         steps,
         timeline: transitions,
         claims,
+        declared: stale::digest(experiment),
         failure,
         diagnostics,
     }
@@ -211,44 +214,6 @@ async fn diagnose(bench: &Bench<'_>) -> Vec<CommandRecord> {
         .collect()
 }
 
-/// The kind of a step as the lab file writes it.
-pub fn kind_of(step: &Step) -> &'static str {
-    match step {
-        Step::Install(_) => "install",
-        Step::Upgrade(_) => "upgrade",
-        Step::Uninstall(_) => "uninstall",
-        Step::Run(_) => "run",
-        Step::Exec(_) => "exec",
-        Step::Resolve(_) => "resolve",
-        Step::Visit(_) => "visit",
-        Step::Observe(_) => "observe",
-        Step::Await(_) => "await",
-        Step::Hold(_) => "hold",
-    }
-}
-
-/// The name a step records under, where it has one.
-pub fn name_of(step: &Step) -> Option<&str> {
-    match step {
-        Step::Install(step) | Step::Upgrade(step) => step.name.as_deref(),
-        Step::Uninstall(step) => step.name.as_deref(),
-        Step::Run(step) => step.name.as_deref(),
-        Step::Exec(step) => step.name.as_deref(),
-        Step::Resolve(step) => step.name.as_deref(),
-        Step::Visit(step) => step.name.as_deref(),
-        Step::Observe(step) => Some(&step.name),
-        Step::Await(step) => step.name.as_deref(),
-        Step::Hold(step) => Some(&step.name),
-    }
-}
-
 fn millis(since: Instant) -> u64 {
     u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX)
-}
-
-/// How long the experiments would have taken one after the other, for the closing lines.
-pub fn one_by_one(records: &[ExperimentRecord]) -> String {
-    seconds(Duration::from_millis(
-        records.iter().map(|record| record.duration_ms).sum(),
-    ))
 }

@@ -4,6 +4,8 @@ mod apt;
 
 pub use apt::command_line;
 
+use std::collections::BTreeMap;
+
 use anyhow::{Context, Result, anyhow, bail};
 use futures::{StreamExt, TryStreamExt};
 
@@ -77,9 +79,20 @@ impl Survey {
                 _ => None,
             }
         };
-        let (kind, kubectl, helm, node_image) =
-            tokio::join!(look(Wanted::Kind), look(Wanted::Kubectl), look(Wanted::Helm), image);
-        Self { go, engine, kind, kubectl, helm, node_image }
+        let (kind, kubectl, helm, node_image) = tokio::join!(
+            look(Wanted::Kind),
+            look(Wanted::Kubectl),
+            look(Wanted::Helm),
+            image
+        );
+        Self {
+            go,
+            engine,
+            kind,
+            kubectl,
+            helm,
+            node_image,
+        }
     }
 
     fn environment(&self, need: Need) -> Option<Environment> {
@@ -91,7 +104,11 @@ impl Survey {
                 node_image: self.node_image.clone()?,
             }),
         };
-        Some(Environment { kubectl: self.kubectl.tool.clone()?, helm: self.helm.tool.clone()?, kind })
+        Some(Environment {
+            kubectl: self.kubectl.tool.clone()?,
+            helm: self.helm.tool.clone()?,
+            kind,
+        })
     }
 }
 
@@ -99,7 +116,12 @@ impl Survey {
 ///
 /// # Errors
 /// Something is missing and may not or can't be installed: the error lists it with the command that helps.
-pub async fn ensure(workspace: &Workspace, progress: &Progress, need: Need, install: bool) -> Result<Environment> {
+pub async fn ensure(
+    workspace: &Workspace,
+    progress: &Progress,
+    need: Need,
+    install: bool,
+) -> Result<Environment> {
     let task = progress.start("environment");
     let survey = Survey::take(workspace).await;
     let requirements = crate::doctor::requirements(workspace, &survey, need);
@@ -118,16 +140,41 @@ pub async fn ensure(workspace: &Workspace, progress: &Progress, need: Need, inst
     fill(workspace, progress, need, survey).await?;
     let survey = Survey::take(workspace).await;
     let requirements = crate::doctor::requirements(workspace, &survey, need);
-    survey
-        .environment(need)
-        .ok_or_else(|| anyhow!("after the installation something is still missing\n{}", tell(&missing(&requirements))))
+    survey.environment(need).ok_or_else(|| {
+        anyhow!(
+            "after the installation something is still missing\n{}",
+            tell(&missing(&requirements))
+        )
+    })
 }
 
 impl Environment {
+    /// Versions of the tools and of the node image, for the record of a run.
+    pub fn versions(&self) -> BTreeMap<String, String> {
+        let mut versions = BTreeMap::from([
+            ("kubectl".to_owned(), self.kubectl.version.to_string()),
+            ("helm".to_owned(), self.helm.version.to_string()),
+        ]);
+        if let Some(kind) = &self.kind {
+            versions.insert("kind".to_owned(), kind.tool.version.to_string());
+            versions.insert(
+                "engine".to_owned(),
+                format!("{} {}", kind.engine.name(), kind.engine.version),
+            );
+            versions.insert("node-image".to_owned(), kind.node_image.reference.clone());
+        }
+        versions
+    }
+
     fn describe(&self) -> String {
         let mut text = format!("kubectl {}, helm {}", self.kubectl.version, self.helm.version);
         if let Some(kind) = &self.kind {
-            text = format!("{} {}, kind {}, {text}", kind.engine.name(), kind.engine.version, kind.tool.version);
+            text = format!(
+                "{} {}, kind {}, {text}",
+                kind.engine.name(),
+                kind.engine.version,
+                kind.tool.version
+            );
         }
         text
     }
@@ -166,7 +213,9 @@ async fn fill(workspace: &Workspace, progress: &Progress, need: Need, survey: Su
         _ => None,
     };
     if own && engine.as_ref().is_some_and(Engine::lacks_modules_folder) {
-        progress.say(&format!("  makes the empty folder {KERNEL_MODULES}: kind's nodes mount it"));
+        progress.say(&format!(
+            "  makes the empty folder {KERNEL_MODULES}: kind's nodes mount it"
+        ));
         std::fs::create_dir_all(KERNEL_MODULES)
             .with_context(|| format!("cannot make {KERNEL_MODULES}\nnext: sudo mkdir {KERNEL_MODULES}"))?;
     }
@@ -202,7 +251,11 @@ async fn fill(workspace: &Workspace, progress: &Progress, need: Need, survey: Su
         return Ok(());
     }
     let go = go.ok_or_else(|| {
-        anyhow!("go {} or later is needed to build {}\n{GO_FIX}", pins::GO, names(&modules))
+        anyhow!(
+            "go {} or later is needed to build {}\n{GO_FIX}",
+            pins::GO,
+            names(&modules)
+        )
     })?;
     let compile = build(workspace, progress, &go, &modules);
     if builds_node {
@@ -218,7 +271,12 @@ async fn fill(workspace: &Workspace, progress: &Progress, need: Need, survey: Su
 }
 
 /// Builds modules, the longest first; two at once where there are processors for it.
-async fn build(workspace: &Workspace, progress: &Progress, go: &Go, modules: &[&'static Module]) -> Result<()> {
+async fn build(
+    workspace: &Workspace,
+    progress: &Progress,
+    go: &Go,
+    modules: &[&'static Module],
+) -> Result<()> {
     futures::stream::iter(modules.iter().map(|module| module.build(workspace, go, progress)))
         .buffered(builds_at_once())
         .try_for_each(|_| async { Ok(()) })

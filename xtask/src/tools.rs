@@ -92,7 +92,11 @@ pub async fn find(workspace: &Workspace, go: Option<&Go>, wanted: Wanted) -> Fou
         match ask_version(wanted, &path).await {
             Ok(version) if wanted.accepts().fits(&version) => {
                 return Found {
-                    tool: Some(Tool { path, version, built: false }),
+                    tool: Some(Tool {
+                        path,
+                        version,
+                        built: false,
+                    }),
                     unfit: None,
                 };
             }
@@ -104,7 +108,11 @@ pub async fn find(workspace: &Workspace, go: Option<&Go>, wanted: Wanted) -> Fou
         wanted.modules().iter().find_map(|module| {
             let path = module.built(workspace, go)?.join(wanted.name());
             let version = parse_version(module.version)?;
-            path.exists().then_some(Tool { path, version, built: true })
+            path.exists().then_some(Tool {
+                path,
+                version,
+                built: true,
+            })
         })
     });
     Found { tool: cached, unfit }
@@ -147,7 +155,9 @@ pub fn parse_version(answer: &str) -> Option<Version> {
     let from = answer.find("\"gitVersion\"").map_or(answer, |at| &answer[at..]);
     from.split(|c: char| !(c.is_ascii_alphanumeric() || c == '.'))
         .find_map(|word| {
-            let mut numbers = word.trim_start_matches(|c: char| c.is_ascii_alphabetic()).splitn(3, '.');
+            let mut numbers = word
+                .trim_start_matches(|c: char| c.is_ascii_alphabetic())
+                .splitn(3, '.');
             let mut next = || numbers.next()?.parse::<u64>().ok();
             let (major, minor) = (next()?, next()?);
             let rest = numbers.next().unwrap_or("0");
@@ -171,8 +181,14 @@ mod tests {
             ("0.33.0\n", "0.33.0"),
             ("v4.3.1\n", "4.3.1"),
             ("v3.15.2+g1a500d5\n", "3.15.2"),
-            ("{\n  \"clientVersion\": {\n    \"major\": \"1\",\n    \"gitVersion\": \"v1.32.4-dispatcher\",\n", "1.32.4"),
-            ("{\n  \"clientVersion\": {\n    \"gitVersion\": \"v1.37.0\",\n    \"goVersion\": \"go1.26.1\"", "1.37.0"),
+            (
+                "{\n  \"clientVersion\": {\n    \"major\": \"1\",\n    \"gitVersion\": \"v1.32.4-dispatcher\",\n",
+                "1.32.4",
+            ),
+            (
+                "{\n  \"clientVersion\": {\n    \"gitVersion\": \"v1.37.0\",\n    \"goVersion\": \"go1.26.1\"",
+                "1.37.0",
+            ),
             ("go version go1.26.1 linux/amd64\n", "1.26.1"),
             ("go version go1.26rc2 linux/amd64\n", ""),
             ("podman version 4.3.1\n", "4.3.1"),
@@ -190,7 +206,10 @@ mod tests {
         use std::os::unix::fs::PermissionsExt;
         let dir = tempfile::tempdir().unwrap();
         let wrapper = dir.path().join("kubectl");
-        for (script, complaint) in [("sleep 60", "did not end within"), ("echo hello", "does not tell its version")] {
+        for (script, complaint) in [
+            ("sleep 60", "did not end within"),
+            ("echo hello", "does not tell its version"),
+        ] {
             std::fs::write(&wrapper, format!("#!/bin/sh\n{script}\n")).unwrap();
             std::fs::set_permissions(&wrapper, std::fs::Permissions::from_mode(0o755)).unwrap();
             let error = ask_version(Wanted::Kubectl, &wrapper).await.unwrap_err();

@@ -82,16 +82,32 @@ impl Engine {
                 .await
                 .ok()?;
             let (version, restrictions) = docker_daemon(&answer.stdout)?;
-            Some(Self { kind: EngineKind::Docker, path, version, restrictions, containers_conf: None })
+            Some(Self {
+                kind: EngineKind::Docker,
+                path,
+                version,
+                restrictions,
+                containers_conf: None,
+            })
         };
         let podman = async {
             let path = on_path("podman").into_iter().next()?;
-            let answer = Command::new(&path).arg("--version").deadline(ANSWER_DEADLINE).read().await.ok()?;
+            let answer = Command::new(&path)
+                .arg("--version")
+                .deadline(ANSWER_DEADLINE)
+                .read()
+                .await
+                .ok()?;
             let version = parse_version(&answer)?;
             let restrictions = Self::restrictions_here();
-            let containers_conf =
-                (!restrictions.is_empty()).then(|| workspace.cache.join("containers.conf"));
-            Some(Self { kind: EngineKind::Podman, path, version, restrictions, containers_conf })
+            let containers_conf = (!restrictions.is_empty()).then(|| workspace.cache.join("containers.conf"));
+            Some(Self {
+                kind: EngineKind::Podman,
+                path,
+                version,
+                restrictions,
+                containers_conf,
+            })
         };
         match wish.as_deref() {
             Some("docker") => Ok(Some(docker.await.context(
@@ -114,7 +130,13 @@ impl Engine {
     /// An engine for tests that look at settings alone.
     #[cfg(test)]
     pub fn pretended(kind: EngineKind, restrictions: Vec<Restriction>) -> Self {
-        Self { kind, path: PathBuf::from("podman"), version: Version::new(4, 3, 1), restrictions, containers_conf: None }
+        Self {
+            kind,
+            path: PathBuf::from("podman"),
+            version: Version::new(4, 3, 1),
+            restrictions,
+            containers_conf: None,
+        }
     }
 
     /// Writes the settings of our own that [`Engine::command`] names. Before the first command.
@@ -218,7 +240,9 @@ impl Restriction {
     /// What is the matter.
     pub fn what(self) -> String {
         match self {
-            Self::NoSysResource => "no CAP_SYS_RESOURCE: limits can't be raised, OOM scores not lowered".to_owned(),
+            Self::NoSysResource => {
+                "no CAP_SYS_RESOURCE: limits can't be raised, OOM scores not lowered".to_owned()
+            }
             Self::FewFiles { hard } => format!("at most {hard} open files per process"),
             Self::CgroupV1 { hybrid: true } => "cgroup v1 controllers beside an empty v2 tree".to_owned(),
             Self::CgroupV1 { hybrid: false } => "cgroup v1".to_owned(),
@@ -237,7 +261,8 @@ impl Restriction {
 
 /// The settings for podman on a restricted machine.
 fn containers_conf(restrictions: &[Restriction]) -> String {
-    let mut conf = String::from("# Written by `cargo xtask`: podman on a restricted machine.\n[containers]\n");
+    let mut conf =
+        String::from("# Written by `cargo xtask`: podman on a restricted machine.\n[containers]\n");
     let hard = restrictions.iter().find_map(|restriction| match restriction {
         Restriction::FewFiles { hard } => Some(*hard),
         _ => None,
@@ -246,10 +271,14 @@ fn containers_conf(restrictions: &[Restriction]) -> String {
     if limited {
         let files = hard.unwrap_or_else(|| limit(Resource::Nofile));
         let processes = limit(Resource::Nproc).min(CONMON_PROCESSES);
-        conf += &format!("default_ulimits = [\"nofile={files}:{files}\", \"nproc={processes}:{processes}\"]\n");
+        conf +=
+            &format!("default_ulimits = [\"nofile={files}:{files}\", \"nproc={processes}:{processes}\"]\n");
     }
     conf += "[engine]\nevents_logger = \"file\"\n";
-    if restrictions.iter().any(|restriction| matches!(restriction, Restriction::CgroupV1 { .. })) {
+    if restrictions
+        .iter()
+        .any(|restriction| matches!(restriction, Restriction::CgroupV1 { .. }))
+    {
         conf += "runtime = \"runc\"\ncgroup_manager = \"cgroupfs\"\n";
     }
     conf
@@ -281,9 +310,10 @@ impl Machine {
     fn restrictions(&self) -> Vec<Restriction> {
         let mut found = vec![];
         // The bounding set: an ordinary user has no effective capabilities and is not restricted by that.
-        let bounding = self.status.lines().find_map(|line| {
-            u64::from_str_radix(line.strip_prefix("CapBnd:")?.trim(), 16).ok()
-        });
+        let bounding = self
+            .status
+            .lines()
+            .find_map(|line| u64::from_str_radix(line.strip_prefix("CapBnd:")?.trim(), 16).ok());
         if bounding.is_some_and(|mask| mask & (1 << SYS_RESOURCE) == 0) {
             found.push(Restriction::NoSysResource);
         }
@@ -322,7 +352,12 @@ fn docker_daemon(info: &str) -> Option<(Version, Vec<Restriction>)> {
     let info: Info = serde_json::from_str(info.trim()).ok()?;
     let version = parse_version(&info.server_version)?;
     let v1 = info.cgroup_version == "1";
-    Some((version, v1.then_some(Restriction::CgroupV1 { hybrid: false }).into_iter().collect()))
+    Some((
+        version,
+        v1.then_some(Restriction::CgroupV1 { hybrid: false })
+            .into_iter()
+            .collect(),
+    ))
 }
 
 #[cfg(test)]
@@ -338,25 +373,48 @@ mod tests {
     const NO_SYS_RESOURCE: &str = "CapEff:\t000001fffeffffff\nCapBnd:\t000001fffeffffff\n";
 
     fn restrictions(status: &str, mounts: &str, files: u64) -> Vec<Restriction> {
-        Machine { status: status.to_owned(), mounts: mounts.to_owned(), files }.restrictions()
+        Machine {
+            status: status.to_owned(),
+            mounts: mounts.to_owned(),
+            files,
+        }
+        .restrictions()
     }
 
     #[test]
     fn each_restriction_is_detected_by_itself() {
         assert_eq!(restrictions(ALL, V2, 1_048_576), []);
-        assert_eq!(restrictions(NO_SYS_RESOURCE, V2, 1_048_576), [Restriction::NoSysResource]);
-        assert_eq!(restrictions(ALL, V2, 20_000), [Restriction::FewFiles { hard: 20_000 }]);
-        assert_eq!(restrictions(ALL, V1, 1_048_576), [Restriction::CgroupV1 { hybrid: false }]);
-        assert_eq!(restrictions(ALL, HYBRID, 1_048_576), [Restriction::CgroupV1 { hybrid: true }]);
+        assert_eq!(
+            restrictions(NO_SYS_RESOURCE, V2, 1_048_576),
+            [Restriction::NoSysResource]
+        );
+        assert_eq!(
+            restrictions(ALL, V2, 20_000),
+            [Restriction::FewFiles { hard: 20_000 }]
+        );
+        assert_eq!(
+            restrictions(ALL, V1, 1_048_576),
+            [Restriction::CgroupV1 { hybrid: false }]
+        );
+        assert_eq!(
+            restrictions(ALL, HYBRID, 1_048_576),
+            [Restriction::CgroupV1 { hybrid: true }]
+        );
         assert_eq!(restrictions(NO_SYS_RESOURCE, HYBRID, 20_000).len(), 3);
     }
 
     #[test]
     fn only_the_settings_a_restriction_asks_for_are_written() {
         let conf = containers_conf(&[Restriction::FewFiles { hard: 20_000 }]);
-        assert!(conf.contains("\"nofile=20000:20000\"") && !conf.contains("cgroupfs"), "{conf}");
+        assert!(
+            conf.contains("\"nofile=20000:20000\"") && !conf.contains("cgroupfs"),
+            "{conf}"
+        );
         let conf = containers_conf(&[Restriction::CgroupV1 { hybrid: true }]);
-        assert!(!conf.contains("nofile") && conf.contains("runtime = \"runc\""), "{conf}");
+        assert!(
+            !conf.contains("nofile") && conf.contains("runtime = \"runc\""),
+            "{conf}"
+        );
     }
 
     #[test]
@@ -366,7 +424,10 @@ mod tests {
         assert_eq!(docker_daemon(alone), None);
         assert_eq!(docker_daemon("Cannot connect to the Docker daemon"), None);
         let whole = r#"{"ServerVersion":"20.10.24+dfsg1","CgroupDriver":"cgroupfs","CgroupVersion":"1"}"#;
-        let expected = (Version::new(20, 10, 24), vec![Restriction::CgroupV1 { hybrid: false }]);
+        let expected = (
+            Version::new(20, 10, 24),
+            vec![Restriction::CgroupV1 { hybrid: false }],
+        );
         assert_eq!(docker_daemon(whole), Some(expected));
     }
 

@@ -70,13 +70,19 @@ impl Kind {
         let mut hash = Sha256::new();
         hash.update(format!("{config:?}"));
         hash.update(self.engine.name());
-        hash.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+        hash.finalize()
+            .iter()
+            .take(8)
+            .map(|byte| format!("{byte:02x}"))
+            .collect()
     }
 
     fn config(&self, drop_in: &Path, fingerprint: &str) -> Config {
         let denied = &self.engine.restrictions;
         let oom = denied.contains(&Restriction::NoSysResource);
-        let v1 = denied.iter().any(|denied| matches!(denied, Restriction::CgroupV1 { .. }));
+        let v1 = denied
+            .iter()
+            .any(|denied| matches!(denied, Restriction::CgroupV1 { .. }));
         let mount = Mount {
             host_path: drop_in.to_owned(),
             container_path: "/etc/systemd/system/containerd.service.d/10-oom.conf",
@@ -92,8 +98,14 @@ impl Kind {
                 labels: [(MADE_FROM, fingerprint.to_owned())].into(),
                 extra_mounts: oom.then_some(mount).into_iter().collect(),
             }],
-            kubeadm_config_patches: v1.then(|| KUBELET_TAKES_CGROUP_V1.to_owned()).into_iter().collect(),
-            containerd_config_patches: oom.then(|| CONTAINERD_KEEPS_OOM_SCORES.to_owned()).into_iter().collect(),
+            kubeadm_config_patches: v1
+                .then(|| KUBELET_TAKES_CGROUP_V1.to_owned())
+                .into_iter()
+                .collect(),
+            containerd_config_patches: oom
+                .then(|| CONTAINERD_KEEPS_OOM_SCORES.to_owned())
+                .into_iter()
+                .collect(),
         }
     }
 
@@ -124,7 +136,8 @@ impl Kind {
         let yaml = serde_saphyr::to_string(&config).context("cannot write kind's configuration")?;
         let config = write("kind.yaml", &yaml)?;
         let kubeconfig = workspace.kubeconfig();
-        std::fs::create_dir_all(&workspace.lab).with_context(|| format!("cannot make {}", workspace.lab.display()))?;
+        std::fs::create_dir_all(&workspace.lab)
+            .with_context(|| format!("cannot make {}", workspace.lab.display()))?;
         let log = workspace.logs().join("kind.log");
         let created = self
             .command()
@@ -146,7 +159,10 @@ impl Kind {
                 .output()
                 .await;
             self.delete(workspace).await?;
-            let next = format!("next: cargo xtask doctor; what the node said is in {}", logs.display());
+            let next = format!(
+                "next: cargo xtask doctor; what the node said is in {}",
+                logs.display()
+            );
             return Err(error.context(format!("kind could not make the cluster\n{next}")));
         }
         Ok(())
@@ -169,7 +185,13 @@ impl Kind {
     /// # Errors
     /// The engine does not answer.
     pub async fn exists(&self) -> Result<bool> {
-        let list = self.list(&["ps", "--all", "--format", "{{.Names}}"], "io.x-k8s.kind.cluster", CLUSTER).await?;
+        let list = self
+            .list(
+                &["ps", "--all", "--format", "{{.Names}}"],
+                "io.x-k8s.kind.cluster",
+                CLUSTER,
+            )
+            .await?;
         Ok(!list.is_empty())
     }
 
@@ -184,14 +206,29 @@ impl Kind {
             .read()
             .await?;
         // A run that was killed between making the volume and the container leaves the volume alone.
-        let volumes = self.list(&["volume", "ls", "--format", "{{.Name}}"], &self.node(), "true").await?;
+        let volumes = self
+            .list(&["volume", "ls", "--format", "{{.Name}}"], &self.node(), "true")
+            .await?;
         if !volumes.is_empty() {
-            let remove = self.engine.command().args(["volume", "rm", "--force"]).args(&volumes);
+            let remove = self
+                .engine
+                .command()
+                .args(["volume", "rm", "--force"])
+                .args(&volumes);
             remove.read().await?;
         }
-        let network = self.engine.command().args(["network", "inspect", CLUSTER]).output().await?;
+        let network = self
+            .engine
+            .command()
+            .args(["network", "inspect", CLUSTER])
+            .output()
+            .await?;
         if network.status == 0 {
-            self.engine.command().args(["network", "rm", CLUSTER]).read().await?;
+            self.engine
+                .command()
+                .args(["network", "rm", CLUSTER])
+                .read()
+                .await?;
         }
         match std::fs::remove_file(workspace.kubeconfig()) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
@@ -224,9 +261,16 @@ mod tests {
     fn kind(restrictions: Vec<Restriction>) -> Kind {
         let engine = Engine::pretended(EngineKind::Podman, restrictions);
         Kind {
-            tool: Tool { path: "kind".into(), version: Version::new(0, 33, 0), built: true },
+            tool: Tool {
+                path: "kind".into(),
+                version: Version::new(0, 33, 0),
+                built: true,
+            },
             engine,
-            node_image: NodeImage { reference: "localhost/node:1".to_owned(), built: true },
+            node_image: NodeImage {
+                reference: "localhost/node:1".to_owned(),
+                built: true,
+            },
         }
     }
 
@@ -239,16 +283,25 @@ mod tests {
         let yaml = yaml(vec![]);
         assert!(yaml.contains("apiVersion: kind.x-k8s.io/v1alpha4"), "{yaml}");
         assert!(yaml.contains("statefulset-lab/made-from: f00"), "{yaml}");
-        assert!(!yaml.contains("Patches") && !yaml.contains("extraMounts"), "{yaml}");
+        assert!(
+            !yaml.contains("Patches") && !yaml.contains("extraMounts"),
+            "{yaml}"
+        );
     }
 
     #[test]
     fn each_restriction_adds_its_own_settings_and_no_others() {
         let oom = yaml(vec![Restriction::NoSysResource]);
-        assert!(oom.contains("restrict_oom_score_adj = true") && oom.contains("hostPath: /cache/oom.conf"), "{oom}");
+        assert!(
+            oom.contains("restrict_oom_score_adj = true") && oom.contains("hostPath: /cache/oom.conf"),
+            "{oom}"
+        );
         assert!(!oom.contains("failCgroupV1"), "{oom}");
         let v1 = yaml(vec![Restriction::CgroupV1 { hybrid: true }]);
-        assert!(v1.contains("failCgroupV1: false") && !v1.contains("restrict_oom"), "{v1}");
+        assert!(
+            v1.contains("failCgroupV1: false") && !v1.contains("restrict_oom"),
+            "{v1}"
+        );
     }
 
     #[test]

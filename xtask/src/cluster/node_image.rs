@@ -18,9 +18,7 @@ use crate::cluster::engine::Engine;
 use crate::lock::Lock;
 use crate::pins;
 use crate::progress::Progress;
-use crate::tools::gomod::{
-    CNI, CONTAINERD, COREDNS, ETCD, Go, KIND, KUBERNETES, LOCAL_PATH, NODE_MODULES,
-};
+use crate::tools::gomod::{CNI, CONTAINERD, COREDNS, ETCD, Go, KIND, KUBERNETES, LOCAL_PATH, NODE_MODULES};
 use crate::tools::on_path;
 use crate::workspace::Workspace;
 
@@ -42,17 +40,26 @@ pub struct NodeImage {
 }
 
 /// Debian packages that making one needs on the host, each with a program that tells it is there.
-pub const HOST_PACKAGES: [(&str, &str); 3] =
-    [("mmdebstrap", "mmdebstrap"), ("busybox-static", "busybox"), ("gcc libc6-dev", "cc")];
+pub const HOST_PACKAGES: [(&str, &str); 3] = [
+    ("mmdebstrap", "mmdebstrap"),
+    ("busybox-static", "busybox"),
+    ("gcc libc6-dev", "cc"),
+];
 
 /// The image that is already there: kind's own, or the one made of the present pins.
 pub async fn find(workspace: &Workspace, engine: &Engine, go: Option<&Go>) -> Option<NodeImage> {
     if engine.image_id(pins::NODE_IMAGE).await.is_some() {
-        return Some(NodeImage { reference: pins::NODE_IMAGE.to_owned(), built: false });
+        return Some(NodeImage {
+            reference: pins::NODE_IMAGE.to_owned(),
+            built: false,
+        });
     }
     let reference = reference(workspace, go?);
     engine.image_id(&reference).await?;
-    Some(NodeImage { reference, built: true })
+    Some(NodeImage {
+        reference,
+        built: true,
+    })
 }
 
 /// Fetches kind's own image. `None`: no registry gives it away.
@@ -78,10 +85,22 @@ pub async fn pull(engine: &Engine, progress: &Progress) -> Result<Option<NodeIma
         .deadline(PULL_DEADLINE)
         .read()
         .await
-        .context("cannot pull kind's node image\nnext: run the same command again; what was pulled is kept")?;
-    engine.command().args(["tag", &name, pins::NODE_IMAGE.split('@').next().unwrap_or(&name)]).read().await?;
-    task.done(&format!("pulled {}", pins::NODE_IMAGE.split('@').next().unwrap_or_default()));
-    Ok(Some(NodeImage { reference: pins::NODE_IMAGE.to_owned(), built: false }))
+        .context(
+            "cannot pull kind's node image\nnext: run the same command again; what was pulled is kept",
+        )?;
+    engine
+        .command()
+        .args(["tag", &name, pins::NODE_IMAGE.split('@').next().unwrap_or(&name)])
+        .read()
+        .await?;
+    task.done(&format!(
+        "pulled {}",
+        pins::NODE_IMAGE.split('@').next().unwrap_or_default()
+    ));
+    Ok(Some(NodeImage {
+        reference: pins::NODE_IMAGE.to_owned(),
+        built: false,
+    }))
 }
 
 /// An image with both tag and digest as one with the digest alone: podman takes no name that has both.
@@ -119,7 +138,10 @@ pub async fn build(
     progress: &Progress,
 ) -> Result<NodeImage> {
     let reference = reference(workspace, go);
-    let image = NodeImage { reference: reference.clone(), built: true };
+    let image = NodeImage {
+        reference: reference.clone(),
+        built: true,
+    };
     let dir = workspace.cache.join("node");
     std::fs::create_dir_all(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
     let (root, proxy) = debian(workspace, progress).await?;
@@ -142,7 +164,9 @@ pub async fn build(
     let kubernetes = go.source(workspace, &KUBERNETES, "k8s.io/kubernetes").await?;
     let says = KindSays::read(&kind)?;
     let built = |module: &'static crate::tools::gomod::Module| {
-        module.built(workspace, go).ok_or_else(|| anyhow!("{} has not been built", module.name))
+        module
+            .built(workspace, go)
+            .ok_or_else(|| anyhow!("{} has not been built", module.name))
     };
     let parts = Parts {
         kubernetes: built(&KUBERNETES)?,
@@ -186,7 +210,11 @@ pub async fn build(
         let (work, archive, reference) = (work.to_owned(), archive.clone(), reference.clone());
         move || {
             let store = store_layer(&store, &work)?;
-            let image = Image { tags: vec![reference], layers: vec![debian, node, store], config: config() };
+            let image = Image {
+                tags: vec![reference],
+                layers: vec![debian, node, store],
+                config: config(),
+            };
             archive::write(&[image], &archive)
         }
     };
@@ -201,10 +229,18 @@ pub async fn build(
         .await
         .with_context(|| format!("{} does not take the node image", engine.name()))?;
     if engine.image_id(&reference).await.is_none() {
-        return Err(anyhow!("{} took the node image but does not know {reference}", engine.name()));
+        return Err(anyhow!(
+            "{} took the node image but does not know {reference}",
+            engine.name()
+        ));
     }
     let size = std::fs::metadata(&archive).map_or(0, |meta| meta.len());
-    task.done(&format!("Kubernetes {} on Debian {}, {} MB", pins::KUBERNETES, pins::NODE_DEBIAN, size / 1_000_000));
+    task.done(&format!(
+        "Kubernetes {} on Debian {}, {} MB",
+        pins::KUBERNETES,
+        pins::NODE_DEBIAN,
+        size / 1_000_000
+    ));
     Ok(image)
 }
 
@@ -215,7 +251,8 @@ pub async fn build(
 pub async fn debian(workspace: &Workspace, progress: &Progress) -> Result<(PathBuf, PathBuf)> {
     let dir = workspace.cache.join("node");
     std::fs::create_dir_all(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
-    let mut tars = try_join_all([&debian::NODE, &debian::PROXY].map(|debian| debian.tar(workspace, progress))).await?;
+    let mut tars =
+        try_join_all([&debian::NODE, &debian::PROXY].map(|debian| debian.tar(workspace, progress))).await?;
     let proxy = tars.pop().context("no filesystem for kube-proxy")?;
     let root = tars.pop().context("no filesystem for the node")?;
     Ok((root, proxy))
@@ -248,7 +285,10 @@ pub fn reference(workspace: &Workspace, go: &Go) -> String {
 fn config() -> Config {
     let mut config = Config::default();
     config
-        .set_entrypoint(Some(vec!["/usr/local/bin/entrypoint".to_owned(), "/sbin/init".to_owned()]))
+        .set_entrypoint(Some(vec![
+            "/usr/local/bin/entrypoint".to_owned(),
+            "/sbin/init".to_owned(),
+        ]))
         .set_env(Some(vec![
             "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".to_owned(),
             // Tells systemd where it is, see https://systemd.io/CONTAINER_INTERFACE/
@@ -264,7 +304,9 @@ fn store_layer(root: &Path, work: &Path) -> Result<Layer> {
     layer.folder("var/lib/containerd", 0o711)?;
     for folder in store::FOLDERS {
         let name = format!("var/lib/containerd/{folder}");
-        layer.folder(&name, 0o755)?.tree(&name, &root.join(folder), &|_| 0o644)?;
+        layer
+            .folder(&name, 0o755)?
+            .tree(&name, &root.join(folder), &|_| 0o644)?;
     }
     layer.finish()
 }
@@ -273,7 +315,12 @@ fn busybox() -> Result<PathBuf> {
     // busybox-static and the dynamic busybox are the same path: a dynamic one would start in no image.
     on_path("busybox")
         .into_iter()
-        .find(|path| std::fs::read(path).is_ok_and(|elf| !elf.windows(8).any(|part| part == b"/ld-linu" || part == b"/ld-musl")))
+        .find(|path| {
+            std::fs::read(path).is_ok_and(|elf| {
+                !elf.windows(8)
+                    .any(|part| part == b"/ld-linu" || part == b"/ld-musl")
+            })
+        })
         .ok_or_else(|| anyhow!("there is no static busybox on PATH\nnext: apt-get install busybox-static"))
 }
 
@@ -291,5 +338,7 @@ pub fn architecture() -> &'static str {
 }
 
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
-    tokio::task::spawn_blocking(work).await.context("a worker thread was lost")?
+    tokio::task::spawn_blocking(work)
+        .await
+        .context("a worker thread was lost")?
 }

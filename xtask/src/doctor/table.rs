@@ -16,7 +16,11 @@ pub fn render(requirements: &[Requirement], notes: &[(String, String)]) -> Strin
             (false, true) => "✗",
             (false, false) => "-",
         };
-        let found = if requirement.found.is_empty() { "there" } else { &requirement.found };
+        let found = if requirement.found.is_empty() {
+            "there"
+        } else {
+            &requirement.found
+        };
         line(&mut text, &format!("{mark} {}", requirement.what), found);
         if let Some(place) = &requirement.place {
             line(&mut text, "", place);

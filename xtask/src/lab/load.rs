@@ -10,7 +10,6 @@ use crate::lab::Lab;
 use crate::lab::expression::{Expression, Template};
 use crate::lab::spec::{Experiment, LabSpec, Step};
 use crate::run::timeline::KINDS;
-use crate::run::{kind_of, name_of};
 
 /// Points are compared as hundredths: decimal fractions have no exact sum.
 const POINT_TOLERANCE: f64 = 0.005;
@@ -44,6 +43,7 @@ pub fn load(path: &Path) -> Result<Lab> {
     Ok(Lab {
         path: path.to_owned(),
         spec,
+        shipped: false,
     })
 }
 
@@ -171,7 +171,7 @@ fn expressions(experiment: &Experiment, found: &mut Vec<Problem>) {
     known.extend(KINDS.iter().map(|(_, variable)| *variable));
     let place = format!("experiment `{}`", experiment.id);
     for (position, step) in experiment.steps.iter().enumerate() {
-        let label = format!("{place}, step {} ({})", position + 1, kind_of(step));
+        let label = format!("{place}, step {} ({})", position + 1, step.kind());
         for text in texts(step) {
             match Template::compile(text) {
                 Ok(template) => template
@@ -183,7 +183,7 @@ fn expressions(experiment: &Experiment, found: &mut Vec<Problem>) {
         if let Step::Await(step) = step {
             compile(&step.until, &label, &known, found);
         }
-        if let Some(name) = name_of(step) {
+        if let Some(name) = step.name() {
             if known.contains(&name) {
                 found.push(problem(
                     format!("as: {name}"),

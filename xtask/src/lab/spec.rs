@@ -123,6 +123,45 @@ pub enum Step {
     Hold(Hold),
 }
 
+impl Step {
+    /// Its kind as the lab file writes it.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Install(_) => "install",
+            Self::Upgrade(_) => "upgrade",
+            Self::Uninstall(_) => "uninstall",
+            Self::Run(_) => "run",
+            Self::Exec(_) => "exec",
+            Self::Resolve(_) => "resolve",
+            Self::Visit(_) => "visit",
+            Self::Observe(_) => "observe",
+            Self::Await(_) => "await",
+            Self::Hold(_) => "hold",
+        }
+    }
+
+    /// The name it records under, where it was given one.
+    pub fn name(&self) -> Option<&str> {
+        match self {
+            Self::Install(step) | Self::Upgrade(step) => step.name.as_deref(),
+            Self::Uninstall(step) => step.name.as_deref(),
+            Self::Run(step) => step.name.as_deref(),
+            Self::Exec(step) => step.name.as_deref(),
+            Self::Resolve(step) => step.name.as_deref(),
+            Self::Visit(step) => step.name.as_deref(),
+            Self::Observe(step) => Some(&step.name),
+            Self::Await(step) => step.name.as_deref(),
+            Self::Hold(step) => Some(&step.name),
+        }
+    }
+
+    /// What reports call it: its name, or its kind and its place counted from one.
+    pub fn label(&self, position: usize) -> String {
+        self.name()
+            .map_or_else(|| format!("{}-{}", self.kind(), position + 1), str::to_owned)
+    }
+}
+
 /// Install or upgrade the target.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]

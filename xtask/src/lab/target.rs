@@ -19,6 +19,8 @@ pub struct Target {
     pub values: Values,
     /// Where values files are written.
     pub values_dir: PathBuf,
+    /// The same folder, as commands name it.
+    pub shown_values_dir: PathBuf,
     /// Name of the StatefulSet.
     pub statefulset: String,
     /// The service it names as its governing one, whether or not that exists.
@@ -44,8 +46,9 @@ impl Target {
         release: &str,
         values: Values,
         values_dir: PathBuf,
+        shown_values_dir: PathBuf,
     ) -> Result<Self> {
-        let file = write_values(&values_dir, "discover", &values)?;
+        let file = shown_values_dir.join(write_values(&values_dir, "discover", &values)?);
         let command = helm
             .clone()
             .args(["template", release])
@@ -93,6 +96,7 @@ impl Target {
             chart,
             values,
             values_dir,
+            shown_values_dir,
             statefulset,
             headless,
             service,
@@ -116,17 +120,18 @@ impl Target {
     }
 }
 
-/// Writes a values file for Helm and returns its path.
+/// Writes a values file for Helm and returns its name.
 ///
 /// # Errors
 /// When it can't be written.
-pub fn write_values(dir: &std::path::Path, name: &str, values: &Values) -> Result<PathBuf> {
-    let file = dir.join(format!("{name}.yaml"));
+pub fn write_values(dir: &std::path::Path, name: &str, values: &Values) -> Result<String> {
+    let name = format!("{name}.yaml");
+    let file = dir.join(&name);
     std::fs::create_dir_all(dir).with_context(|| format!("cannot make {}", dir.display()))?;
     // JSON is YAML, and keeps every string a string.
     let text = serde_json::to_string_pretty(values)? + "\n";
     std::fs::write(&file, text).with_context(|| format!("cannot write {}", file.display()))?;
-    Ok(file)
+    Ok(name)
 }
 
 /// `over` laid over `base`: maps are merged, everything else is replaced.

@@ -21,9 +21,9 @@ use crate::image::{self, Image};
 use crate::lab::Lab;
 use crate::lab::spec::Values;
 use crate::lab::target::{Target, merge};
-use crate::progress::{Progress, seconds};
+use crate::progress::Progress;
 use crate::run::bench::Access;
-use crate::run::namespaces;
+use crate::run::{namespaces, screen};
 use crate::setup::Environment;
 use crate::workspace::Workspace;
 
@@ -55,9 +55,22 @@ struct Entries {
 
 impl<'a> Journal<'a> {
     /// Begins a run.
-    pub fn begin(workspace: &'a Workspace, lab: &'a Lab, environment: &'a Environment, args: &'a LabArgs) -> Self {
+    pub fn begin(
+        workspace: &'a Workspace,
+        lab: &'a Lab,
+        environment: &'a Environment,
+        args: &'a LabArgs,
+    ) -> Self {
         let (started, started_at) = (Instant::now(), OffsetDateTime::now_utc());
-        Self { lab, workspace, environment, args, started, started_at, entries: Mutex::default() }
+        Self {
+            lab,
+            workspace,
+            environment,
+            args,
+            started,
+            started_at,
+            entries: Mutex::default(),
+        }
     }
 
     /// Does a stage and notes how long it took.
@@ -67,7 +80,10 @@ impl<'a> Journal<'a> {
     pub async fn stage<T>(&self, name: &str, work: impl Future<Output = Result<T>>) -> Result<T> {
         let began = Instant::now();
         let result = work.await;
-        self.entries().stages.push(Stage { name: name.to_owned(), duration_ms: millis(began.elapsed()) });
+        self.entries().stages.push(Stage {
+            name: name.to_owned(),
+            duration_ms: millis(began.elapsed()),
+        });
         result
     }
 
@@ -105,7 +121,12 @@ impl<'a> Journal<'a> {
     ///
     /// # Errors
     /// When the node does not take the image, a leftover does not go, or the chart does not render.
-    pub async fn install(&self, cluster: &Cluster, image: &Image, progress: &Progress) -> Result<(Access, Target)> {
+    pub async fn install(
+        &self,
+        cluster: &Cluster,
+        image: &Image,
+        progress: &Progress,
+    ) -> Result<(Access, Target)> {
         let task = progress.start("install");
         let client = cluster.client().await?;
         self.entries().client = Some(client.clone());
@@ -120,24 +141,45 @@ impl<'a> Journal<'a> {
         let values = self.values(image)?;
         let loading = async {
             match cluster.is_ours() {
-                true => cluster.load_image(&image.archive, &format!("docker.io/library/{}", image.name), &image.digest).await,
+                true => {
+                    cluster
+                        .load_image(
+                            &image.archive,
+                            &format!("docker.io/library/{}", image.name),
+                            &image.digest,
+                        )
+                        .await
+                }
                 false => Ok(false),
             }
         };
         let chart = self.lab.chart();
-        let chart = chart.strip_prefix(&self.workspace.root).map_or(chart.clone(), |inside| {
-            // A relative path without a slash could be a chart's name in a repository.
-            if inside.components().count() == 1 { PathBuf::from(".").join(inside) } else { inside.to_owned() }
-        });
+        let chart = chart
+            .strip_prefix(&self.workspace.root)
+            .map_or(chart.clone(), |inside| {
+                // A relative path without a slash could be a chart's name in a repository.
+                if inside.components().count() == 1 {
+                    PathBuf::from(".").join(inside)
+                } else {
+                    inside.to_owned()
+                }
+            });
         let values_dir = self.workspace.lab.join("values");
-        let shown_dir = values_dir.strip_prefix(&self.workspace.root).unwrap_or(&values_dir).to_owned();
+        let shown_dir = values_dir
+            .strip_prefix(&self.workspace.root)
+            .unwrap_or(&values_dir)
+            .to_owned();
         let release = &self.lab.spec.target.release;
         let target = Target::discover(&access.helm, chart, release, values, values_dir, shown_dir);
         let (loaded, cleared, target, versions) =
             tokio::try_join!(loading, namespaces::clear(&client), target, self.tool_versions())?;
         self.entries().versions.extend(versions);
         let loaded = if loaded { "image loaded" } else { "image is there" };
-        let cleared = if cleared.is_empty() { String::new() } else { format!(", {} old namespaces removed", cleared.len()) };
+        let cleared = if cleared.is_empty() {
+            String::new()
+        } else {
+            format!(", {} old namespaces removed", cleared.len())
+        };
         task.done(&format!("{loaded}{cleared}"));
         Ok((access, target))
     }
@@ -160,9 +202,17 @@ impl<'a> Journal<'a> {
     pub async fn write_evidence(&self, broke: Option<&anyhow::Error>) -> Result<(Record, Written)> {
         let began = Instant::now();
         let (revision, dirty) = revision(self.workspace).await;
-        self.version("revision", &format!("{revision}{}", if dirty { ", with changes" } else { "" }));
+        self.version(
+            "revision",
+            &format!("{revision}{}", if dirty { ", with changes" } else { "" }),
+        );
         let record = self.record(broke.map(|error| format!("{error:#}")), began);
-        let written = evidence::write(&self.lab.paths(self.workspace), &self.lab.spec, record.clone(), self.keep(&record))?;
+        let written = evidence::write(
+            &self.lab.paths(self.workspace),
+            &self.lab.spec,
+            record.clone(),
+            self.keep(&record),
+        )?;
         Ok((record, written))
     }
 
@@ -184,7 +234,9 @@ impl<'a> Journal<'a> {
         match (cluster, client, &self.args.cluster) {
             (Some(cluster), _, ClusterArg::Kind) => cluster.down(self.workspace, progress).await,
             // It may have been half made when the run broke.
-            (None, _, ClusterArg::Kind) => cluster::down(self.workspace, self.environment.kind()?, progress).await,
+            (None, _, ClusterArg::Kind) => {
+                cluster::down(self.workspace, self.environment.kind()?, progress).await
+            }
             (Some(cluster), Some(client), ClusterArg::Context(_)) => {
                 namespaces::clear(&client).await?;
                 cluster.down(self.workspace, progress).await
@@ -201,11 +253,7 @@ impl<'a> Journal<'a> {
         if self.args.output == OutputArg::Json {
             println!("{}", serde_json::to_string_pretty(record)?);
         } else {
-            println!("\n{}", written.summary.text().trim_end());
-            let stages = record.stages.iter().map(|stage| {
-                format!("{} {}", stage.name, seconds(Duration::from_millis(stage.duration_ms)))
-            });
-            println!("\n{}: {}", seconds(self.started.elapsed()), stages.collect::<Vec<_>>().join(", "));
+            println!("\n{}", screen::text(record, written, progress).trim_end());
         }
         for fault in &written.faults {
             progress.say(&format!("{fault}"));
@@ -216,8 +264,13 @@ impl<'a> Journal<'a> {
         if written.unchanged {
             progress.say("the committed evidence is that of this run: nothing to change in docs");
         }
-        let holds = |claim: &crate::evidence::record::ClaimRecord| matches!(claim.verdict, Verdict::Holds | Verdict::Skipped);
-        let all_hold = record.experiments.iter().all(|experiment| experiment.claims.iter().all(holds));
+        let holds = |claim: &crate::evidence::record::ClaimRecord| {
+            matches!(claim.verdict, Verdict::Holds | Verdict::Skipped)
+        };
+        let all_hold = record
+            .experiments
+            .iter()
+            .all(|experiment| experiment.claims.iter().all(holds));
         if !all_hold {
             return Ok(Exit::ClaimFails);
         }
@@ -227,15 +280,23 @@ impl<'a> Journal<'a> {
             found.extend(evidence::check(&paths, &self.lab.spec)?);
             return Ok(evidence::tell(&found));
         }
-        Ok(if written.faults.is_empty() { Exit::Holds } else { Exit::OutOfDate })
+        Ok(if written.faults.is_empty() {
+            Exit::Holds
+        } else {
+            Exit::OutOfDate
+        })
     }
 
     fn record(&self, broke: Option<String>, evidence_began: Instant) -> Record {
         let entries = self.entries();
         let mut stages = entries.stages.clone();
-        stages.push(Stage { name: "evidence".to_owned(), duration_ms: millis(evidence_began.elapsed()) });
+        stages.push(Stage {
+            name: "evidence".to_owned(),
+            duration_ms: millis(evidence_began.elapsed()),
+        });
         let mut experiments = entries.experiments.clone();
-        let place = |record: &ExperimentRecord| self.lab.spec.experiments.iter().position(|e| e.id == record.id);
+        let place =
+            |record: &ExperimentRecord| self.lab.spec.experiments.iter().position(|e| e.id == record.id);
         experiments.sort_by_key(place);
         let rubric = self.lab.spec.rubric.iter().map(|criterion| Criterion {
             id: criterion.id.clone(),
@@ -247,7 +308,12 @@ impl<'a> Journal<'a> {
             format: FORMAT,
             lab: self.lab.spec.lab.clone(),
             title: self.lab.spec.title.clone(),
-            started_at: self.started_at.replace_nanosecond(0).unwrap_or(self.started_at).format(&Rfc3339).unwrap_or_default(),
+            started_at: self
+                .started_at
+                .replace_nanosecond(0)
+                .unwrap_or(self.started_at)
+                .format(&Rfc3339)
+                .unwrap_or_default(),
             duration_ms: millis(self.started.elapsed()),
             versions: entries.versions.clone(),
             stages,
@@ -260,10 +326,18 @@ impl<'a> Journal<'a> {
     /// Only a whole run of the shipped lab, on the lab's own cluster, may refresh what is committed.
     fn keep(&self, record: &Record) -> Keep {
         let args = self.args;
-        let shipped = self.lab.shipped && args.chart.is_none() && args.values.is_none() && args.image.is_none();
+        let shipped =
+            self.lab.shipped && args.chart.is_none() && args.values.is_none() && args.image.is_none();
         let whole = args.only.is_empty() && record.broke.is_none() && args.cluster == ClusterArg::Kind;
-        let unbroken = record.experiments.iter().all(|experiment| experiment.failure.is_none());
-        if shipped && whole && unbroken && !args.check { Keep::Committed } else { Keep::Target }
+        let unbroken = record
+            .experiments
+            .iter()
+            .all(|experiment| experiment.failure.is_none());
+        if shipped && whole && unbroken && !args.check {
+            Keep::Committed
+        } else {
+            Keep::Target
+        }
     }
 
     /// The lab's values, those of the image when it isn't the chart's own, and the user's over them.
@@ -276,8 +350,10 @@ impl<'a> Journal<'a> {
         }
         if let Some(file) = &self.args.values {
             let shown = file.display();
-            let text = std::fs::read_to_string(file).with_context(|| format!("cannot read values file {shown}"))?;
-            let given: Values = serde_saphyr::from_str(&text).map_err(|error| anyhow!("values file {shown}: {error}"))?;
+            let text =
+                std::fs::read_to_string(file).with_context(|| format!("cannot read values file {shown}"))?;
+            let given: Values =
+                serde_saphyr::from_str(&text).map_err(|error| anyhow!("values file {shown}: {error}"))?;
             merge(&mut values, &given);
         }
         Ok(values)
@@ -286,10 +362,15 @@ impl<'a> Journal<'a> {
     async fn tool_versions(&self) -> Result<BTreeMap<String, String>> {
         let mut versions = self.environment.versions();
         let manifest = self.lab.chart().join("Chart.yaml");
-        let text = std::fs::read_to_string(&manifest).with_context(|| format!("cannot read {}", manifest.display()))?;
-        let chart: serde_json::Value = serde_saphyr::from_str(&text).map_err(|e| anyhow!("{}: {e}", manifest.display()))?;
+        let text = std::fs::read_to_string(&manifest)
+            .with_context(|| format!("cannot read {}", manifest.display()))?;
+        let chart: serde_json::Value =
+            serde_saphyr::from_str(&text).map_err(|e| anyhow!("{}: {e}", manifest.display()))?;
         let field = |name: &str| chart[name].as_str().unwrap_or("unknown").to_owned();
-        versions.insert("chart".to_owned(), format!("{} {}", field("name"), field("version")));
+        versions.insert(
+            "chart".to_owned(),
+            format!("{} {}", field("name"), field("version")),
+        );
         Ok(versions)
     }
 
@@ -305,8 +386,20 @@ impl<'a> Journal<'a> {
 /// The commit that is checked out, and whether the tree has changes; the evidence itself does not count as one.
 async fn revision(workspace: &Workspace) -> (String, bool) {
     let git = |args: &[&str]| Command::new("git").args(args).dir(&workspace.root);
-    let revision = git(&["rev-parse", "HEAD"]).read().await.map_or("unknown".to_owned(), |text| text.trim().to_owned());
-    let changes = git(&["status", "--porcelain", "--", ".", ":!docs/evidence", ":!docs/STATEFULSET.md"]).read().await;
+    let revision = git(&["rev-parse", "HEAD"])
+        .read()
+        .await
+        .map_or("unknown".to_owned(), |text| text.trim().to_owned());
+    let changes = git(&[
+        "status",
+        "--porcelain",
+        "--",
+        ".",
+        ":!docs/evidence",
+        ":!docs/STATEFULSET.md",
+    ])
+    .read()
+    .await;
     (revision, changes.is_ok_and(|changes| !changes.trim().is_empty()))
 }
 

@@ -140,7 +140,10 @@ impl Go {
     /// # Errors
     /// There is none, or it is older than the pinned modules need.
     pub async fn find() -> Result<Self> {
-        let path = on_path("go").into_iter().next().ok_or_else(|| anyhow!("not found"))?;
+        let path = on_path("go")
+            .into_iter()
+            .next()
+            .ok_or_else(|| anyhow!("not found"))?;
         let answer = Command::new(&path)
             .args(["env", "GOVERSION"])
             .env("GOTOOLCHAIN", "local")
@@ -181,10 +184,11 @@ impl Go {
             .read()
             .await
             .map_err(|error| explain(error, workspace, module))?;
-        let answer: serde_json::Value =
-            serde_json::from_str(&answer).with_context(|| format!("`go mod download {module}` answered oddly"))?;
+        let answer: serde_json::Value = serde_json::from_str(&answer)
+            .with_context(|| format!("`go mod download {module}` answered oddly"))?;
         let dir = answer["Dir"].as_str();
-        dir.map(PathBuf::from).ok_or_else(|| anyhow!("`go mod download {module}` names no folder"))
+        dir.map(PathBuf::from)
+            .ok_or_else(|| anyhow!("`go mod download {module}` names no folder"))
     }
 }
 
@@ -218,11 +222,19 @@ impl Module {
         }
         let target = format!("{}-{}", std::env::consts::OS, std::env::consts::ARCH);
         let go = go.version.to_string();
-        for text in [FLAGS, LINK, self.link, &go, &target].iter().chain(self.packages).chain(self.links) {
+        for text in [FLAGS, LINK, self.link, &go, &target]
+            .iter()
+            .chain(self.packages)
+            .chain(self.links)
+        {
             hash.update((text.len() as u64).to_le_bytes());
             hash.update(text);
         }
-        hash.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+        hash.finalize()
+            .iter()
+            .take(8)
+            .map(|byte| format!("{byte:02x}"))
+            .collect()
     }
 
     fn place(&self, workspace: &Workspace, go: &Go) -> PathBuf {
@@ -247,7 +259,10 @@ impl Module {
         let task = progress.start(format!("build {}", self.name));
         let tools = workspace.cache.join("tools");
         let lock = tools.join(format!("{}.lock", self.name));
-        let _lock = Lock::wait(&lock, |holder| task.note(format!("waits for {holder}, which builds it"))).await?;
+        let _lock = Lock::wait(&lock, |holder| {
+            task.note(format!("waits for {holder}, which builds it"))
+        })
+        .await?;
         if let Some(bin) = self.built(workspace, go) {
             task.done("built by another run");
             return Ok(bin);
@@ -300,7 +315,11 @@ fn estimate(cold_s: u64) -> String {
     let cores = std::thread::available_parallelism().map_or(2, usize::from) as u64;
     // Compiling spreads over the cores, linking does not: about a tenth stays.
     let s = cold_s * 9 / 10 * 2 / cores.max(1) + cold_s / 10;
-    let time = if s < 90 { format!("{s} s") } else { format!("{} min", s.div_ceil(60)) };
+    let time = if s < 90 {
+        format!("{s} s")
+    } else {
+        format!("{} min", s.div_ceil(60))
+    };
     format!("at most about {time} on {cores} cores")
 }
 
@@ -323,10 +342,20 @@ fn advice(output: &str, cache: &Path) -> Option<(String, String)> {
     if says(&["no space left on device", "disk quota exceeded"]) {
         return Some((
             format!("the disk of {} is full", cache.display()),
-            format!("free about {} GB there, or set XDG_CACHE_HOME to a larger disk", CACHE_MIB / 1000),
+            format!(
+                "free about {} GB there, or set XDG_CACHE_HOME to a larger disk",
+                CACHE_MIB / 1000
+            ),
         ));
     }
-    if says(&["dial tcp", "i/o timeout", "TLS handshake", "no such host", "connection reset", "proxyconnect"]) {
+    if says(&[
+        "dial tcp",
+        "i/o timeout",
+        "TLS handshake",
+        "no such host",
+        "connection reset",
+        "proxyconnect",
+    ]) {
         return Some((
             "the Go module proxy can't be reached".to_owned(),
             "look at the network and at GOPROXY (`go env GOPROXY`), then run the same command again: \
@@ -359,7 +388,10 @@ mod tests {
     }
 
     fn go(version: Version) -> Go {
-        Go { path: PathBuf::from("go"), version }
+        Go {
+            path: PathBuf::from("go"),
+            version,
+        }
     }
 
     #[test]
@@ -384,7 +416,10 @@ mod tests {
         let script = format!("#!/bin/sh\nwhile [ \"$1\" != -o ]; do shift; done; out=$2\n{script}\n");
         std::fs::write(&path, script).unwrap();
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
-        Go { path, version: Version::new(1, 26, 0) }
+        Go {
+            path,
+            version: Version::new(1, 26, 0),
+        }
     }
 
     #[tokio::test]
@@ -392,7 +427,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let workspace = workspace(dir.path());
         let progress = Progress::new();
-        let broken = pretended_go(dir.path(), "echo half >$out/etcd; echo 'no space left on device' >&2; exit 1");
+        let broken = pretended_go(
+            dir.path(),
+            "echo half >$out/etcd; echo 'no space left on device' >&2; exit 1",
+        );
         let error = ETCD.build(&workspace, &broken, &progress).await.unwrap_err();
         assert!(error.to_string().contains("is full\nnext: free about"), "{error}");
         assert_eq!(ETCD.built(&workspace, &broken), None);
@@ -416,7 +454,11 @@ mod tests {
         let slow = pretended_go(dir.path(), "echo half >$out/etcd; sleep 60");
         let progress = Progress::new();
         let build = ETCD.build(&workspace, &slow, &progress);
-        assert!(tokio::time::timeout(Duration::from_millis(500), build).await.is_err());
+        assert!(
+            tokio::time::timeout(Duration::from_millis(500), build)
+                .await
+                .is_err()
+        );
         assert_eq!(ETCD.built(&workspace, &slow), None);
     }
 
@@ -424,7 +466,10 @@ mod tests {
     fn failures_with_a_remedy_say_it() {
         let cache = Path::new("/cache");
         let (because, next) = advice("write /x: no space left on device", cache).unwrap();
-        assert!(because.contains("/cache") && next.contains("XDG_CACHE_HOME"), "{because} {next}");
+        assert!(
+            because.contains("/cache") && next.contains("XDG_CACHE_HOME"),
+            "{because} {next}"
+        );
         let network = "dial tcp: lookup proxy.example: no such host";
         assert!(advice(network, cache).unwrap().1.contains("GOPROXY"));
         assert!(advice("x.go:1:1: expected 'package'", cache).is_none());

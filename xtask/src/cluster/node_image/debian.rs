@@ -29,8 +29,22 @@ pub const NODE: Debian = Debian {
     name: "node",
     variant: "minbase",
     packages: &[
-        "bash", "ca-certificates", "conntrack", "curl", "ethtool", "iproute2", "iptables", "jq", "kmod",
-        "libseccomp2", "mount", "nftables", "procps", "runc", "systemd", "util-linux",
+        "bash",
+        "ca-certificates",
+        "conntrack",
+        "curl",
+        "ethtool",
+        "iproute2",
+        "iptables",
+        "jq",
+        "kmod",
+        "libseccomp2",
+        "mount",
+        "nftables",
+        "procps",
+        "runc",
+        "systemd",
+        "util-linux",
     ],
     // As kind's images/base/Dockerfile does it.
     hook: "find /lib/systemd/system/sysinit.target.wants/ -name systemd-tmpfiles-setup.service -delete\n\
@@ -56,7 +70,13 @@ const EXCLUDED: [&str; 5] = ["doc", "man", "locale", "info", "bash-completion"];
 impl Debian {
     /// Describes all that goes into it, for a key.
     pub fn recipe(&self) -> String {
-        format!("{} {} {:?} {}", pins::NODE_DEBIAN, self.variant, self.packages, self.hook)
+        format!(
+            "{} {} {:?} {}",
+            pins::NODE_DEBIAN,
+            self.variant,
+            self.packages,
+            self.hook
+        )
     }
 
     /// The filesystem as a tar: from the cache, or made now.
@@ -72,7 +92,10 @@ impl Debian {
         }
         let task = progress.start(format!("debian packages: {}", self.name));
         let lock = dir.join(format!("{}.lock", self.name));
-        let _lock = Lock::wait(&lock, |holder| task.note(format!("waits for {holder}, which makes it"))).await?;
+        let _lock = Lock::wait(&lock, |holder| {
+            task.note(format!("waits for {holder}, which makes it"))
+        })
+        .await?;
         if place.exists() {
             task.done("made by another run");
             return Ok(place);
@@ -109,14 +132,21 @@ impl Debian {
 }
 
 fn explain(error: anyhow::Error) -> anyhow::Error {
-    let output = error.downcast_ref::<CommandFailed>().map(|failed| failed.output.clone());
+    let output = error
+        .downcast_ref::<CommandFailed>()
+        .map(|failed| failed.output.clone());
     let output = output.unwrap_or_default();
     let says = |words: &[&str]| words.iter().any(|word| output.contains(word));
     let next = if says(&["No space left on device"]) {
         "free about 1 GB in the folder for temporary files, or set TMPDIR to a larger disk"
     } else if says(&["keyring", "NO_PUBKEY", "not signed"]) {
         "install debian-archive-keyring, then run the same command again"
-    } else if says(&["Temporary failure resolving", "Could not connect", "Failed to fetch", "Connection"]) {
+    } else if says(&[
+        "Temporary failure resolving",
+        "Could not connect",
+        "Failed to fetch",
+        "Connection",
+    ]) {
         "look at the network and at apt's proxy settings, then run the same command again"
     } else {
         return error.context("cannot make a Debian root filesystem");

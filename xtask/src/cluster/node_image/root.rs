@@ -81,7 +81,11 @@ pub fn layer(parts: &Parts, kind: &Path, says: &KindSays, base_spec: &str, dir: 
         .text("etc/cni/net.d/10-lab.conflist", 0o644, NETWORK)?
         .text("kind/version", 0o644, pins::KUBERNETES)?
         .text("kind/manifests/default-cni.yaml", 0o644, NETWORK_MANIFEST)?
-        .text("kind/manifests/default-storage.yaml", 0o644, &says.storage_manifest)?;
+        .text(
+            "kind/manifests/default-storage.yaml",
+            0o644,
+            &says.storage_manifest,
+        )?;
     layer.finish()
 }
 
@@ -90,9 +94,14 @@ pub fn layer(parts: &Parts, kind: &Path, says: &KindSays, base_spec: &str, dir: 
 /// # Errors
 /// `ctr` answers oddly.
 pub async fn base_spec(containerd: &Path) -> Result<String> {
-    let answer = Command::new(containerd.join("ctr")).args(["oci", "spec"]).read().await?;
+    let answer = Command::new(containerd.join("ctr"))
+        .args(["oci", "spec"])
+        .read()
+        .await?;
     let mut spec: Value = serde_json::from_str(&answer).context("`ctr oci spec` answered oddly")?;
-    let spec_object = spec.as_object_mut().ok_or_else(|| anyhow!("`ctr oci spec` answered oddly"))?;
+    let spec_object = spec
+        .as_object_mut()
+        .ok_or_else(|| anyhow!("`ctr oci spec` answered oddly"))?;
     spec_object["process"]
         .as_object_mut()
         .ok_or_else(|| anyhow!("`ctr oci spec` names no process"))?

@@ -37,7 +37,10 @@ const UNUSED_PLUGINS: &[&str] = &[
 ];
 
 /// The folders of a containerd root that hold images; the others are made when it starts.
-pub const FOLDERS: [&str; 2] = ["io.containerd.content.v1.content", "io.containerd.metadata.v1.bolt"];
+pub const FOLDERS: [&str; 2] = [
+    "io.containerd.content.v1.content",
+    "io.containerd.metadata.v1.bolt",
+];
 
 /// Imports a docker-archive and returns the root of a containerd that has its images.
 ///
@@ -72,7 +75,16 @@ pub async fn import(containerd: &Path, archive: &Path, dir: &Path) -> Result<Pat
     Command::new(containerd.join("ctr"))
         .arg("--address")
         .arg(&socket)
-        .args(["--namespace", "k8s.io", "images", "import", "--local", "--all-platforms", "--no-unpack", "--digests"])
+        .args([
+            "--namespace",
+            "k8s.io",
+            "images",
+            "import",
+            "--local",
+            "--all-platforms",
+            "--no-unpack",
+            "--digests",
+        ])
         // As kind does it: the kubelet's clean-up of unused images passes these over.
         .arg("--label=io.cri-containerd.pinned=pinned")
         .arg(archive)

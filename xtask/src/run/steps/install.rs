@@ -22,7 +22,10 @@ pub(super) async fn install(step: &Install, bench: &mut Bench<'_>) -> Result<Jso
         .or_insert_with(|| bench.target.values.clone());
     merge(values, &step.values);
     let name = format!("{}-{release}", bench.namespace);
-    let file = write_values(&bench.target.values_dir, &name, values)?;
+    let file = bench
+        .target
+        .shown_values_dir
+        .join(write_values(&bench.target.values_dir, &name, values)?);
     let command = bench
         .helm()
         .args(["upgrade", "--install", &release])
