@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::sync::oneshot;
 
@@ -52,6 +52,8 @@ struct Shared {
 #[derive(Debug, Default)]
 struct Queue {
     waiting: VecDeque<Waiting>,
+    /// Waking a thread costs more than joining a queue: only the visit that makes it this long does.
+    wake_at: usize,
     /// No visit joins any more.
     closed: bool,
     /// The writer has answered the last one.
@@ -73,6 +75,8 @@ impl Counter {
             readiness,
             saved,
             failed: false,
+            answered: 0,
+            took: Duration::ZERO,
         };
         thread::Builder::new()
             .name("writer".to_owned())
@@ -98,8 +102,10 @@ impl Counter {
                 return Err(VisitError::Closed);
             }
             queue.waiting.push_back(answer);
+            if queue.waiting.len() == queue.wake_at {
+                self.shared.arrived.notify_one();
+            }
         }
-        self.shared.arrived.notify_one();
         answered.await.unwrap_or(Err(VisitError::Closed))
     }
 
@@ -133,6 +139,9 @@ struct Writer {
     saved: u64,
     /// The last write failed: the file may be one batch ahead of `saved`.
     failed: bool,
+    /// How many visits the last write answered, and how long it took.
+    answered: usize,
+    took: Duration,
 }
 
 impl Writer {
@@ -151,29 +160,54 @@ impl Writer {
     }
 
     /// Everyone who waits; nobody, when it is time to try a failed disk again; `None` at the end.
-    fn next_batch(&self) -> Option<VecDeque<Waiting>> {
+    ///
+    /// Who was just answered often comes straight back. Without a pause they would miss this write and
+    /// wait for the next one, and two half crowds would take turns at the disk. So the writer waits for
+    /// as many as it knows of, and never longer than the write it saves them.
+    fn next_batch(&mut self) -> Option<VecDeque<Waiting>> {
         let mut queue = self.shared.queue();
-        let probe_at = Instant::now() + PROBE_EVERY;
-        while queue.waiting.is_empty() {
-            if queue.closed {
-                return None;
-            }
-            if !self.failed {
-                queue = self
-                    .shared
-                    .arrived
-                    .wait(queue)
-                    .unwrap_or_else(PoisonError::into_inner);
-                continue;
-            }
-            let left = probe_at.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                break;
-            }
-            let woken = self.shared.arrived.wait_timeout(queue, left);
-            queue = woken.unwrap_or_else(PoisonError::into_inner).0;
+        if queue.waiting.is_empty() && !queue.closed {
+            queue = self.wait(queue, 1, self.failed.then_some(PROBE_EVERY));
         }
-        Some(std::mem::take(&mut queue.waiting))
+        let crowd = self.answered + queue.waiting.len();
+        if self.answered > 1 && queue.waiting.len() < crowd && !queue.closed {
+            let since = std::time::Instant::now();
+            loop {
+                let before = queue.waiting.len();
+                queue = self.wait(queue, crowd, Some(self.took.min(Duration::from_micros(500))));
+                let now = queue.waiting.len();
+                if now >= crowd || now == before || queue.closed || since.elapsed() > Duration::from_millis(5)
+                {
+                    break;
+                }
+            }
+        }
+        queue.wake_at = 0;
+        let over = queue.waiting.is_empty() && queue.closed;
+        (!over).then(|| std::mem::take(&mut queue.waiting))
+    }
+
+    /// Until `enough` wait, the counter is closed, or the time is over.
+    fn wait<'a>(
+        &self,
+        mut queue: MutexGuard<'a, Queue>,
+        enough: usize,
+        limit: Option<Duration>,
+    ) -> MutexGuard<'a, Queue> {
+        queue.wake_at = enough;
+        let not_yet = |queue: &mut Queue| queue.waiting.len() < enough && !queue.closed;
+        let arrived = &self.shared.arrived;
+        match limit {
+            None => arrived
+                .wait_while(queue, not_yet)
+                .unwrap_or_else(PoisonError::into_inner),
+            Some(limit) => {
+                arrived
+                    .wait_timeout_while(queue, limit, not_yet)
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .0
+            }
+        }
     }
 
     /// Writes the number that includes the batch, and answers it.
@@ -191,6 +225,8 @@ impl Writer {
             Ok(synced) => {
                 self.metrics.wrote(batch.len(), synced);
                 self.saved += batch.len() as u64;
+                self.answered = batch.len();
+                self.took = synced.whole;
                 // Before the answers: a visitor who reads next must not see an older number.
                 self.shared.saved.store(self.saved, Ordering::Release);
                 self.recovered();
@@ -259,6 +295,8 @@ mod tests {
             readiness,
             saved,
             failed: false,
+            answered: 0,
+            took: Duration::ZERO,
         };
 
         let (answers, mut answered): (VecDeque<_>, Vec<_>) = (0..3).map(|_| oneshot::channel()).unzip();
