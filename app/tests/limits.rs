@@ -39,7 +39,8 @@ fn ten_thousand_idle_connections_cost_little_and_others_are_served() {
     let silent = server.resident_kib();
     assert!(silent < 32 * MIB, "{silent} KiB for {many} silent connections");
 
-    // Idle after a first question is what browsers and proxies leave behind.
+    // Idle after a first question is what browsers and proxies leave behind. In a crowd this large, most are
+    // not kept.
     for mut stream in &idle {
         stream
             .write_all(b"GET /healthz HTTP/1.1\r\nHost: t\r\n\r\n")
@@ -53,7 +54,7 @@ fn ten_thousand_idle_connections_cost_little_and_others_are_served() {
     served_promptly(server.address);
     let idle_kib = server.resident_kib();
     eprintln!("{many} connections: {silent} KiB silent, {idle_kib} KiB idle after an answer");
-    assert!(idle_kib < 128 * MIB, "{idle_kib} KiB for {many} idle connections");
+    assert!(idle_kib < 64 * MIB, "{idle_kib} KiB for {many} idle connections");
 }
 
 fn connections(address: SocketAddr) -> u64 {
