@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
@@ -18,6 +18,11 @@ use crate::store::{Store, StoreError};
 
 /// How often a disk that failed is tried again when no visit comes to try it.
 const PROBE_EVERY: Duration = Duration::from_millis(250);
+
+/// The writer stops waiting for a crowd when nobody came for this long,
+const GATHER_PAUSE: Duration = Duration::from_millis(1);
+/// and after this long in any case.
+const GATHER_AT_MOST: Duration = Duration::from_millis(5);
 
 /// The number, for everyone in the process.
 #[derive(Clone, Debug)]
@@ -76,7 +81,6 @@ impl Counter {
             saved,
             failed: false,
             answered: 0,
-            took: Duration::ZERO,
         };
         thread::Builder::new()
             .name("writer".to_owned())
@@ -139,9 +143,8 @@ struct Writer {
     saved: u64,
     /// The last write failed: the file may be one batch ahead of `saved`.
     failed: bool,
-    /// How many visits the last write answered, and how long it took.
+    /// How many visits the last write answered.
     answered: usize,
-    took: Duration,
 }
 
 impl Writer {
@@ -160,31 +163,36 @@ impl Writer {
     }
 
     /// Everyone who waits; nobody, when it is time to try a failed disk again; `None` at the end.
-    ///
-    /// Who was just answered often comes straight back. Without a pause they would miss this write and
-    /// wait for the next one, and two half crowds would take turns at the disk. So the writer waits for
-    /// as many as it knows of, and never longer than the write it saves them.
-    fn next_batch(&mut self) -> Option<VecDeque<Waiting>> {
+    fn next_batch(&self) -> Option<VecDeque<Waiting>> {
         let mut queue = self.shared.queue();
         if queue.waiting.is_empty() && !queue.closed {
             queue = self.wait(queue, 1, self.failed.then_some(PROBE_EVERY));
         }
-        let crowd = self.answered + queue.waiting.len();
-        if self.answered > 1 && queue.waiting.len() < crowd && !queue.closed {
-            let since = std::time::Instant::now();
-            loop {
-                let before = queue.waiting.len();
-                queue = self.wait(queue, crowd, Some(self.took.min(Duration::from_micros(500))));
-                let now = queue.waiting.len();
-                if now >= crowd || now == before || queue.closed || since.elapsed() > Duration::from_millis(5)
-                {
-                    break;
-                }
-            }
+        if self.answered > 1 {
+            queue = self.gather(queue);
         }
         queue.wake_at = 0;
         let over = queue.waiting.is_empty() && queue.closed;
         (!over).then(|| std::mem::take(&mut queue.waiting))
+    }
+
+    /// Waits for those who are on their way back.
+    ///
+    /// Who was just answered often comes straight back. Without this they would miss the write that
+    /// starts now and wait for it and for the next one, while half crowds take turns at the disk.
+    /// A visitor alone is never made to wait: then nobody else was answered by the last write.
+    fn gather<'a>(&self, mut queue: MutexGuard<'a, Queue>) -> MutexGuard<'a, Queue> {
+        let crowd = self.answered + queue.waiting.len();
+        let started = Instant::now();
+        let mut before = 0;
+        while queue.waiting.len() > before && queue.waiting.len() < crowd && !queue.closed {
+            let Some(left) = GATHER_AT_MOST.checked_sub(started.elapsed()) else {
+                break;
+            };
+            before = queue.waiting.len();
+            queue = self.wait(queue, crowd, Some(left.min(GATHER_PAUSE)));
+        }
+        queue
     }
 
     /// Until `enough` wait, the counter is closed, or the time is over.
@@ -226,7 +234,6 @@ impl Writer {
                 self.metrics.wrote(batch.len(), synced);
                 self.saved += batch.len() as u64;
                 self.answered = batch.len();
-                self.took = synced.whole;
                 // Before the answers: a visitor who reads next must not see an older number.
                 self.shared.saved.store(self.saved, Ordering::Release);
                 self.recovered();
@@ -296,7 +303,6 @@ mod tests {
             saved,
             failed: false,
             answered: 0,
-            took: Duration::ZERO,
         };
 
         let (answers, mut answered): (VecDeque<_>, Vec<_>) = (0..3).map(|_| oneshot::channel()).unzip();
