@@ -1,7 +1,8 @@
 //! The versions in `pins.rs` against every other place that names one: Go modules, chart, manifests, workflows, pages.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 use regex::Regex;
@@ -17,7 +18,11 @@ const WORKFLOWS: [&str; 3] = ["ci", "weekly", "release"];
 
 /// Compares the versions named in the work tree at `root`; all disagreements are told at once.
 pub fn check(root: &Path) -> Result<Outcome> {
-    let faults = faults(root)?;
+    let mut faults = faults(root)?;
+    // Where kind was ever built, its source says which node image it was released with.
+    if let Some(source) = kind_source(root) {
+        faults.extend(release_image_fault(&source));
+    }
     ensure!(
         faults.is_empty(),
         "versions disagree with xtask/src/pins.rs:\n  {}",
@@ -117,6 +122,36 @@ fn node_image_fault() -> Option<String> {
         tag == KUBERNETES && digest.len() == 64 && digest.bytes().all(|byte| byte.is_ascii_hexdigit())
     });
     (!agrees).then(|| format!("xtask/src/pins.rs: {NODE_IMAGE} is not Kubernetes {KUBERNETES} by digest"))
+}
+
+/// kind's source in Go's module cache, if it is there; nothing is fetched.
+fn kind_source(root: &Path) -> Option<PathBuf> {
+    let mut go = Command::new("go");
+    go.arg("-C").arg(root.join("xtask/tools/kind")).args([
+        "list",
+        "-m",
+        "-f",
+        "{{.Dir}}",
+        "sigs.k8s.io/kind",
+    ]);
+    let output = go
+        .env("GOPROXY", "off")
+        .env("GOFLAGS", "-mod=readonly")
+        .output()
+        .ok()?;
+    let folder = PathBuf::from(String::from_utf8_lossy(&output.stdout).trim());
+    folder.is_absolute().then_some(folder)
+}
+
+/// The node image is the default of the pinned kind, digest and all.
+fn release_image_fault(kind: &Path) -> Option<String> {
+    let file = kind.join("pkg/apis/config/defaults/image.go");
+    let source = fs::read_to_string(&file).unwrap_or_default();
+    let default = node_images(&source).into_iter().next();
+    (default.as_deref() != Some(NODE_IMAGE)).then(|| {
+        let default = default.unwrap_or_else(|| format!("nothing in {}", file.display()));
+        format!("xtask/src/pins.rs: {NODE_IMAGE}, kind {KIND} was released with {default}")
+    })
 }
 
 /// The version of `module` that a go.mod requires.
@@ -225,7 +260,6 @@ fn says(said: &str, pin: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::path::PathBuf;
     use tempfile::TempDir;
 
     const README: &str =
@@ -351,6 +385,35 @@ mod tests {
                 "{wrong:?} in {file} was not found: {found}"
             );
             fs::write(&path, good).unwrap();
+        }
+    }
+
+    #[test]
+    fn the_node_image_of_another_kind_is_a_disagreement() {
+        let kind = tempfile::tempdir().unwrap();
+        let folder = kind.path().join("pkg/apis/config/defaults");
+        fs::create_dir_all(&folder).unwrap();
+        let release = |image: &str| {
+            fs::write(folder.join("image.go"), format!("const Image = \"{image}\"\n")).unwrap();
+            release_image_fault(kind.path()).unwrap_or_default()
+        };
+        assert_eq!(release(NODE_IMAGE), "");
+        assert!(
+            release(&NODE_IMAGE.replace("a1ed", "b1ed"))
+                .contains("was released with kindest/node:v1.37.0@sha256:b1ed")
+        );
+        assert!(release("none").contains("nothing in"));
+    }
+
+    #[test]
+    fn the_pinned_kind_is_found_where_go_has_it() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .parent()
+            .expect("xtask lies in the workspace");
+        if let Some(source) = kind_source(root) {
+            assert_eq!(release_image_fault(&source), None);
+        } else {
+            eprintln!("skipped: kind was never built here");
         }
     }
 
