@@ -285,7 +285,7 @@ fn runs_for_user(node: &Node) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::inspect::tests::{Format, ImageBuilder};
+    use super::super::inspect::fixture::{Format, ImageBuilder};
     use super::*;
 
     fn good() -> ImageBuilder {
