@@ -9,7 +9,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tempfile::TempDir;
@@ -228,7 +228,12 @@ impl Staged {
 
     /// What a command says on standard output; a warning on the other is a fault.
     fn run(&self, nix: &mut Command) -> Result<String> {
-        let (answer, said) = output_of(nix)?;
+        let (answer, said) = output_of(nix).map_err(|fault| {
+            // What Nix says before it comes to the point is about the small nixpkgs.
+            let said = fault.to_string();
+            let point = said.find("error:").map_or(said.as_str(), |at| &said[at..]);
+            anyhow!("the flake does not evaluate: {point}")
+        })?;
         let remark = |line: &str| REMARKS.iter().any(|remark| line.contains(remark));
         match said
             .lines()
