@@ -126,10 +126,13 @@ impl Staged {
             "_: formatter: { default = formatter.drvPath; }",
             |_| vec!["default"],
         )?;
-        for system in SYSTEMS {
-            self.image_is_as_agreed(system)?;
-        }
-        Ok(())
+        let asked: BTreeMap<String, Value> = self.json(
+            "packages",
+            "builtins.mapAttrs (_: packages: packages.image.asked)",
+        )?;
+        asked
+            .iter()
+            .try_for_each(|(system, asked)| self.image_is_as_agreed(system, asked))
     }
 
     /// Evaluates `output` to the last derivation, on every system, and compares what is there.
@@ -158,8 +161,7 @@ impl Staged {
     }
 
     /// What `dockerTools.buildLayeredImage` is called with, whatever the system that asks.
-    fn image_is_as_agreed(&self, system: &str) -> Result<()> {
-        let asked: Value = self.json(&format!("packages.{system}.image.asked"), "asked: asked")?;
+    fn image_is_as_agreed(&self, system: &str, asked: &Value) -> Result<()> {
         let manifest = fs::read_to_string(self.source().join("Cargo.toml"))?;
         let manifest: toml::Table = manifest.parse().context("Cargo.toml is not TOML")?;
         let package = &manifest["workspace"]["package"];
