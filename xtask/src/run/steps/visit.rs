@@ -98,6 +98,8 @@ async fn through(command: Command, path: &str, times: u32) -> Result<(Vec<Json>,
             .header("host", address)
             .header("accept", "application/json")
             .body(Empty::<Bytes>::new())?;
+        // After an answer the connection takes a moment until it takes the next request.
+        sender.ready().await.with_context(|| format!("GET {path}"))?;
         let response = sender
             .send_request(request)
             .await
