@@ -5,18 +5,20 @@ pub mod node_image;
 pub mod kind;
 mod context;
 mod ready;
+mod remains;
 mod shell;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, bail};
 
 use crate::command::Command;
 use crate::progress::Progress;
 use crate::setup::Environment;
 use crate::workspace::{CLUSTER, Workspace};
 
+use engine::Engine;
 use kind::Kind;
 
 pub use context::context;
@@ -53,7 +55,7 @@ pub async fn up(workspace: &Workspace, environment: &Environment, progress: &Pro
     let task = progress.start("cluster");
     let mut cluster = Cluster::at(workspace, environment, CLUSTER);
     cluster.kind = Some(kind.clone());
-    if kind.exists().await? {
+    if !remains::containers(&kind.engine).await?.is_empty() {
         task.note("looks at the one that is there");
         if let Some(version) = still_good(workspace, &kind).await {
             cluster.server_version = version;
@@ -66,7 +68,7 @@ pub async fn up(workspace: &Workspace, environment: &Environment, progress: &Pro
         }
         task.note("removes the one that was left");
     }
-    kind.delete(workspace).await?;
+    remains::remove(&kind.engine, &workspace.kubeconfig()).await?;
     kind.create(workspace, |line| {
         let line = line.trim_matches(|c: char| !c.is_alphanumeric());
         if !line.is_empty() {
@@ -93,7 +95,7 @@ async fn still_good(workspace: &Workspace, kind: &Kind) -> Option<String> {
     let look = async {
         let api = ready::client(&workspace.kubeconfig()).await.ok()?;
         let version = ready::server_version(&api).await.ok()?;
-        let made_from = ready::node_label(&api, &kind.node(), kind::MADE_FROM).await?;
+        let made_from = ready::node_label(&api, &remains::node(), kind::MADE_FROM).await?;
         if made_from != kind.fingerprint() {
             return None;
         }
@@ -106,35 +108,74 @@ async fn still_good(workspace: &Workspace, kind: &Kind) -> Option<String> {
         .flatten()
 }
 
-/// Deletes the lab's own cluster and everything that came with it; nothing to delete is fine.
+/// Removes the lab's own cluster and everything that came with it, whatever state it is in. Needs no more
+/// than the engine; nothing to remove is fine.
 ///
 /// # Errors
 /// The engine does not let go of something.
-pub async fn down(workspace: &Workspace, kind: &Kind, progress: &Progress) -> Result<()> {
+pub async fn down(workspace: &Workspace, progress: &Progress) -> Result<()> {
+    let Some(engine) = Engine::find(workspace).await? else {
+        progress.say("  there is no container engine, and so no cluster of ours");
+        return Ok(());
+    };
+    engine.prepare()?;
     let task = progress.start("remove the cluster");
-    kind.engine.prepare()?;
-    let there = kind.exists().await?;
-    kind.delete(workspace).await?;
-    task.done(if there {
-        "container, volumes, network and kubeconfig"
+    let removed = remains::remove(&engine, &workspace.kubeconfig()).await?;
+    task.done(if removed {
+        "container, volumes, network, kubeconfig"
     } else {
         "there was none"
     });
     Ok(())
 }
 
-/// The running cluster of ours, if it answers. Changes nothing but its kubeconfig.
-pub async fn running(workspace: &Workspace, environment: &Environment) -> Option<Cluster> {
-    let kind = environment.kind().ok()?.clone();
-    kind.engine.prepare().ok()?;
-    if !kind.exists().await.ok()? {
-        return None;
+/// The running cluster of ours, if it answers and is what would be made now.
+///
+/// # Errors
+/// The engine does not answer.
+pub async fn running(workspace: &Workspace, environment: &Environment) -> Result<Option<Cluster>> {
+    let kind = environment.kind()?.clone();
+    kind.engine.prepare()?;
+    if remains::containers(&kind.engine).await?.is_empty() {
+        return Ok(None);
     }
     let mut cluster = Cluster::at(workspace, environment, CLUSTER);
-    cluster.server_version = still_good(workspace, &kind).await?;
+    let Some(version) = still_good(workspace, &kind).await else {
+        return Ok(None);
+    };
+    cluster.server_version = version;
     cluster.kind = Some(kind);
     cluster.reused = true;
-    Some(cluster)
+    Ok(Some(cluster))
+}
+
+/// Whether the lab's cluster is up, and what there is to say about it.
+///
+/// # Errors
+/// The engine does not answer.
+pub async fn status(workspace: &Workspace, environment: &Environment) -> Result<(bool, String)> {
+    let kind = environment.kind()?;
+    if let Some(cluster) = running(workspace, environment).await? {
+        let text = format!(
+            "Kubernetes {} is up, by kind {} in {} {}\n\
+             next: cargo xtask shell, or export KUBECONFIG={}; cargo xtask cluster down removes it\n",
+            cluster.server_version,
+            kind.tool.version,
+            kind.engine.name(),
+            kind.engine.version,
+            workspace.display(&cluster.kubeconfig),
+        );
+        return Ok((true, text));
+    }
+    let text = match remains::containers(&kind.engine).await?.as_slice() {
+        [] => "no cluster of the lab is up\nnext: cargo xtask cluster up\n".to_owned(),
+        left => format!(
+            "{} is left over and can't be used as it is\n\
+             next: cargo xtask cluster up makes it anew, cargo xtask cluster down removes it\n",
+            left.join(", ")
+        ),
+    };
+    Ok((false, text))
 }
 
 impl Cluster {
@@ -178,13 +219,9 @@ impl Cluster {
         self.kind.is_some()
     }
 
-    /// The engine that runs it, where it is ours.
-    pub fn engine(&self) -> Option<&engine::Engine> {
-        self.kind.as_ref().map(|kind| &kind.engine)
-    }
-
-    /// Loads an image archive into the node, unless the node has it: `tag` as in the archive, `id` the digest
-    /// of the image's configuration (`sha256:…`). True when it was loaded.
+    /// Loads an image archive into the node, unless the node has it: `tag` in full, as containerd keeps it
+    /// (`localhost/counter:dev`, `docker.io/library/counter:dev`), `id` the digest of the image's configuration
+    /// (`sha256:…`). True when it was loaded.
     ///
     /// # Errors
     /// The node does not take it; the cluster is not made by kind here.
@@ -196,17 +233,11 @@ impl Cluster {
                 self.name
             );
         };
-        let node = kind.node();
-        let in_node = |args: &[&str]| kind.engine.command().args(["exec", &node]).args(args);
-        let known = in_node(&[
-            "ctr",
-            "--namespace",
-            "k8s.io",
-            "images",
-            "list",
-            &format!("name=={tag}"),
-        ]);
-        if !id.is_empty() && known.read().await.is_ok_and(|list| list.contains(id)) {
+        if self
+            .node_image_id(kind, tag)
+            .await
+            .is_some_and(|known| known == id)
+        {
             return Ok(false);
         }
         kind.command()
@@ -214,8 +245,30 @@ impl Cluster {
             .arg(archive)
             .read()
             .await
-            .map_err(|error| anyhow!(error).context(format!("the node does not take the image {tag}")))?;
+            .with_context(|| format!("the node does not take the image {tag}"))?;
         Ok(true)
+    }
+
+    /// The digest of the configuration of an image in the node: containerd tells that of its manifest only.
+    async fn node_image_id(&self, kind: &Kind, tag: &str) -> Option<String> {
+        let node = remains::node();
+        let in_node = |args: &[&str]| {
+            let ctr = kind
+                .engine
+                .command()
+                .args(["exec", &node, "ctr", "--namespace", "k8s.io"]);
+            ctr.args(args).deadline(Duration::from_secs(20))
+        };
+        let listed = in_node(&["images", "list", &format!("name=={tag}")])
+            .read()
+            .await
+            .ok()?;
+        let manifest = listed
+            .split_whitespace()
+            .find(|word| word.starts_with("sha256:"))?;
+        let manifest = in_node(&["content", "get", manifest]).read().await.ok()?;
+        let manifest: serde_json::Value = serde_json::from_str(&manifest).ok()?;
+        manifest["config"]["digest"].as_str().map(str::to_owned)
     }
 
     /// Removes the cluster when it is ours; the user's is left as it is.
@@ -224,7 +277,7 @@ impl Cluster {
     /// As [`down`].
     pub async fn down(&self, workspace: &Workspace, progress: &Progress) -> Result<()> {
         match &self.kind {
-            Some(kind) => down(workspace, kind, progress).await,
+            Some(_) => down(workspace, progress).await,
             None => match std::fs::remove_file(&self.kubeconfig) {
                 Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                     Err(error).with_context(|| format!("cannot remove {}", self.kubeconfig.display()))

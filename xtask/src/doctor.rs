@@ -6,11 +6,10 @@ mod table;
 use anyhow::Result;
 
 use crate::cluster::engine::{Engine, KERNEL_MODULES, program_exists};
-use crate::cluster::node_image::HOST_PACKAGES;
 use crate::exit::Exit;
 use crate::pins;
-use crate::setup::{Need, Survey, command_line};
-use crate::tools::gomod::CACHE_MIB;
+use crate::setup::{HOST_PROGRAMS, HostProgram, Need, Survey, command_line};
+use crate::tools::gomod::{CACHE_MIB, KUBERNETES};
 use crate::tools::{Found, Wanted, on_path};
 use crate::workspace::Workspace;
 
@@ -48,13 +47,13 @@ pub fn requirements(workspace: &Workspace, survey: &Survey, need: Need) -> Vec<R
     list.push(tool(Wanted::Helm, &survey.helm));
     let to_build = list.iter().any(|requirement| !requirement.fits);
     list.push(go(survey, to_build));
-    if own && survey.node_image.is_none() {
-        for (packages, program) in HOST_PACKAGES {
-            list.push(host_program(packages, program));
-        }
-    }
+    let builds_node = own && survey.node_image.is_none();
+    let programs = HOST_PROGRAMS
+        .iter()
+        .filter(|program| program.needed(own, builds_node));
+    list.extend(programs.map(host_program));
     if to_build {
-        list.push(disk(workspace));
+        list.push(disk(workspace, survey));
     }
     list
 }
@@ -136,32 +135,48 @@ fn go(survey: &Survey, to_build: bool) -> Requirement {
     }
 }
 
-fn host_program(packages: &str, program: &str) -> Requirement {
-    let names: Vec<&str> = packages.split(' ').collect();
-    match on_path(program).first() {
-        Some(path) => Requirement::found(program, String::new(), path),
-        None => Requirement::lacking(program, "builds the node image", command_line(&names)),
+fn host_program(program: &HostProgram) -> Requirement {
+    match on_path(program.name).first() {
+        Some(path) if program.is_there() => Requirement::found(program.name, program.purpose, path),
+        _ => Requirement::lacking(
+            program.name,
+            format!("not there: {}", program.purpose),
+            command_line(program.packages),
+        ),
     }
 }
 
-fn disk(workspace: &Workspace) -> Requirement {
+fn disk(workspace: &Workspace, survey: &Survey) -> Requirement {
     let free = free_mib(workspace);
-    let text = format!("{:.1} GB free", free as f64 / 1000.0);
+    let compiled = survey
+        .go
+        .as_ref()
+        .is_ok_and(|go| KUBERNETES.built(workspace, go).is_some());
+    let needed = if compiled { CACHE_MIB / 4 } else { CACHE_MIB };
+    let text = format!(
+        "{} free of {} for what is to be built",
+        gigabytes(free),
+        gigabytes(needed)
+    );
     let place = Some(workspace.cache.display().to_string());
-    if free >= CACHE_MIB {
+    if free >= needed {
         return Requirement {
             place,
             ..Requirement::named("disk", text)
         };
     }
     let fix = format!(
-        "free {} GB, or set XDG_CACHE_HOME to a larger disk",
-        CACHE_MIB / 1000
+        "free {}, or set XDG_CACHE_HOME to a larger disk",
+        gigabytes(needed - free)
     );
     Requirement {
         place,
         ..Requirement::lacking("disk", text, fix)
     }
+}
+
+fn gigabytes(mib: u64) -> String {
+    format!("{:.1} GB", (mib << 20) as f64 / 1e9)
 }
 
 /// Space on the disk of the cache, in MiB.
@@ -187,7 +202,7 @@ fn notes(workspace: &Workspace, survey: &Survey) -> Vec<(String, String)> {
             ));
         }
     }
-    let free = format!("{:.1} GB free for the cache", free_mib(workspace) as f64 / 1000.0);
+    let free = format!("{} free for the cache", gigabytes(free_mib(workspace)));
     notes.push((free, workspace.cache.display().to_string()));
     let nix = if on_path("nix").is_empty() {
         "not there; not needed"

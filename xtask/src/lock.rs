@@ -1,10 +1,12 @@
-//! A lock that the kernel frees when its holder ends, however it ends; the file names the holder.
+//! A lock that the kernel frees when its holder ends, however it ends; the file names the holder. What is made
+//! under a lock is made in an unfinished folder first: one that is there when the lock is free is rubbish.
 
 use std::fs::{File, TryLockError};
 use std::io::{Read, Seek, Write};
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
+use tempfile::TempDir;
 
 /// A held lock. Dropping it frees it; the file stays.
 #[derive(Debug)]
@@ -67,6 +69,26 @@ impl Lock {
         }
     }
 
+    /// A folder in `dir` to work in under this lock. It goes when dropped; what holders that were killed left
+    /// there goes now.
+    ///
+    /// # Errors
+    /// A folder can't be made or removed.
+    pub fn workplace(&self, dir: &Path, name: &str) -> Result<TempDir> {
+        let prefix = format!(".{name}-unfinished-");
+        let make = || -> std::io::Result<TempDir> {
+            std::fs::create_dir_all(dir)?;
+            for entry in std::fs::read_dir(dir)? {
+                let entry = entry?;
+                if entry.file_name().to_string_lossy().starts_with(&prefix) {
+                    std::fs::remove_dir_all(entry.path())?;
+                }
+            }
+            tempfile::Builder::new().prefix(&prefix).tempdir_in(dir)
+        };
+        make().with_context(|| format!("cannot work in {}", dir.display()))
+    }
+
     /// Waits for the lock; `waiting` is told once who has it.
     ///
     /// # Errors
@@ -103,6 +125,16 @@ mod tests {
         );
         drop(first);
         Lock::of_run(dir.path()).unwrap();
+    }
+
+    #[test]
+    fn what_a_killed_holder_left_goes_with_the_next_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let lock = Lock::attempt(&dir.path().join("lock")).unwrap().unwrap();
+        let killed = lock.workplace(dir.path(), "etcd").unwrap().keep();
+        let other = lock.workplace(dir.path(), "etcd-tools").unwrap();
+        let next = lock.workplace(dir.path(), "etcd").unwrap();
+        assert!(!killed.exists() && other.path().exists() && next.path().exists());
     }
 
     #[tokio::test]

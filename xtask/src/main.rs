@@ -137,10 +137,11 @@ async fn build_image(workspace: &Workspace, args: &cli::ImageArgs, progress: &Pr
 }
 
 async fn cluster(workspace: &Workspace, action: ClusterAction, progress: &Progress) -> Result<Exit> {
-    let environment = setup::ensure(workspace, progress, Need::OwnCluster, false).await?;
+    let environment = || setup::ensure(workspace, progress, Need::OwnCluster, false);
     match action {
         ClusterAction::Up => {
             let _alone = Lock::of_run(&workspace.cache)?;
+            let environment = environment().await?;
             let started = Instant::now();
             let cluster = cluster::up(workspace, &environment, progress).await?;
             let kubeconfig = workspace.display(&cluster.kubeconfig);
@@ -155,15 +156,13 @@ async fn cluster(workspace: &Workspace, action: ClusterAction, progress: &Progre
         }
         ClusterAction::Down => {
             let _alone = Lock::of_run(&workspace.cache)?;
-            cluster::down(workspace, environment.kind()?, progress).await?;
+            cluster::down(workspace, progress).await?;
         }
-        ClusterAction::Status => match cluster::running(workspace, &environment).await {
-            Some(cluster) => println!("Kubernetes {} is up", cluster.server_version),
-            None => {
-                println!("no cluster of the lab is up\nnext: cargo xtask cluster up");
-                return Ok(Exit::CannotRun);
-            }
-        },
+        ClusterAction::Status => {
+            let (up, text) = cluster::status(workspace, &environment().await?).await?;
+            print!("{text}");
+            return Ok(if up { Exit::Holds } else { Exit::CannotRun });
+        }
     }
     Ok(Exit::Holds)
 }

@@ -11,12 +11,12 @@ use futures::{StreamExt, TryStreamExt};
 
 use crate::cluster::engine::{Engine, KERNEL_MODULES, podman_packages, program_exists};
 use crate::cluster::kind::Kind;
-use crate::cluster::node_image::{self, HOST_PACKAGES, NodeImage};
+use crate::cluster::node_image::{self, NodeImage};
 use crate::doctor::GO_FIX;
 use crate::doctor::requirement::{Requirement, missing};
 use crate::pins;
 use crate::progress::Progress;
-use crate::tools::gomod::{Go, HELM, KIND, KUBECTL, Module, NODE_MODULES};
+use crate::tools::gomod::{Go, HELM, KIND, KUBECTL, Module, NODE_MODULES, estimate_of};
 use crate::tools::{self, Found, Tool, Wanted};
 use crate::workspace::Workspace;
 
@@ -46,6 +46,55 @@ impl Environment {
     /// The environment was made for a cluster that is there.
     pub fn kind(&self) -> Result<&Kind> {
         self.kind.as_ref().context("no cluster of our own was asked for")
+    }
+}
+
+/// A program of the distribution that something is built with.
+pub struct HostProgram {
+    /// What it is called.
+    pub name: &'static str,
+    /// The packages of Debian and Ubuntu that bring it.
+    pub packages: &'static [&'static str],
+    /// What it is for.
+    pub purpose: &'static str,
+    node_image_only: bool,
+}
+
+/// All of them.
+pub const HOST_PROGRAMS: [HostProgram; 3] = [
+    HostProgram {
+        name: "busybox",
+        packages: &["busybox-static"],
+        purpose: "the shell and tools in the images",
+        node_image_only: false,
+    },
+    HostProgram {
+        name: "mmdebstrap",
+        packages: &["mmdebstrap"],
+        purpose: "the node image's Debian",
+        node_image_only: true,
+    },
+    HostProgram {
+        name: "cc",
+        packages: &["gcc", "libc6-dev"],
+        purpose: "the node image's pause program",
+        node_image_only: true,
+    },
+];
+
+impl HostProgram {
+    /// Whether a run needs it that has or has not a cluster and a node image to make. Nix brings its own
+    /// busybox into the image.
+    pub fn needed(&self, own_cluster: bool, builds_node: bool) -> bool {
+        own_cluster && (builds_node || (!self.node_image_only && tools::on_path("nix").is_empty()))
+    }
+
+    /// Whether it is there and will do.
+    pub fn is_there(&self) -> bool {
+        match self.name {
+            "busybox" => tools::static_busybox().is_ok(),
+            name => program_exists(name),
+        }
     }
 }
 
@@ -230,14 +279,14 @@ async fn fill(workspace: &Workspace, progress: &Progress, need: Need, survey: Su
     let builds_node = own && image.is_none();
     let mut modules: Vec<&'static Module> = vec![];
     if builds_node {
-        let packages: Vec<&str> = HOST_PACKAGES
-            .into_iter()
-            .filter(|(_, program)| !program_exists(program))
-            .flat_map(|(packages, _)| packages.split(' '))
-            .collect();
-        apt::install(workspace, progress, &packages).await?;
         modules.extend(NODE_MODULES);
     }
+    let packages: Vec<&str> = HOST_PROGRAMS
+        .iter()
+        .filter(|program| program.needed(own, builds_node) && !program.is_there())
+        .flat_map(|program| program.packages.iter().copied())
+        .collect();
+    apt::install(workspace, progress, &packages).await?;
     if survey.kubectl.tool.is_none() && !builds_node {
         modules.push(&KUBECTL);
     }
@@ -247,7 +296,8 @@ async fn fill(workspace: &Workspace, progress: &Progress, need: Need, survey: Su
     if own && survey.kind.tool.is_none() {
         modules.push(&KIND);
     }
-    if modules.is_empty() {
+    modules.retain(|module| go.as_ref().is_none_or(|go| module.built(workspace, go).is_none()));
+    if modules.is_empty() && !builds_node {
         return Ok(());
     }
     let go = go.ok_or_else(|| {
@@ -257,6 +307,14 @@ async fn fill(workspace: &Workspace, progress: &Progress, need: Need, survey: Su
             names(&modules)
         )
     })?;
+    if !modules.is_empty() {
+        progress.say(&format!(
+            "  builds: {}; {}",
+            names(&modules),
+            estimate_of(&modules)
+        ));
+        progress.say(&format!("  into:   {}", workspace.cache.display()));
+    }
     let compile = build(workspace, progress, &go, &modules);
     if builds_node {
         let engine = engine.context("there is no container engine")?;

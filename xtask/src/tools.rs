@@ -35,8 +35,6 @@ pub struct Tool {
     pub path: PathBuf,
     /// What it says it is.
     pub version: Version,
-    /// Whether we built it.
-    pub built: bool,
 }
 
 /// What was found of a tool, before anything is built.
@@ -92,11 +90,7 @@ pub async fn find(workspace: &Workspace, go: Option<&Go>, wanted: Wanted) -> Fou
         match ask_version(wanted, &path).await {
             Ok(version) if wanted.accepts().fits(&version) => {
                 return Found {
-                    tool: Some(Tool {
-                        path,
-                        version,
-                        built: false,
-                    }),
+                    tool: Some(Tool { path, version }),
                     unfit: None,
                 };
             }
@@ -108,11 +102,7 @@ pub async fn find(workspace: &Workspace, go: Option<&Go>, wanted: Wanted) -> Fou
         wanted.modules().iter().find_map(|module| {
             let path = module.built(workspace, go)?.join(wanted.name());
             let version = parse_version(module.version)?;
-            path.exists().then_some(Tool {
-                path,
-                version,
-                built: true,
-            })
+            path.exists().then_some(Tool { path, version })
         })
     });
     Found { tool: cached, unfit }
@@ -121,6 +111,24 @@ pub async fn find(workspace: &Workspace, go: Option<&Go>, wanted: Wanted) -> Fou
 /// Every program of this name on `PATH`, in its order.
 pub fn on_path(name: &str) -> Vec<PathBuf> {
     std::env::var_os("PATH").map_or_else(Vec::new, |path| in_folders(name, &path))
+}
+
+/// The busybox that goes into images: one that needs no libraries. Debian's two packages of it, one static
+/// and one not, have the same path.
+///
+/// # Errors
+/// There is none.
+pub fn static_busybox() -> Result<PathBuf> {
+    on_path("busybox")
+        .into_iter()
+        .find(|path| std::fs::read(path).is_ok_and(|elf| is_static(&elf)))
+        .ok_or_else(|| anyhow!("there is no static busybox on PATH\nnext: apt-get install busybox-static"))
+}
+
+/// A program that names no loader is a static one.
+fn is_static(elf: &[u8]) -> bool {
+    !elf.windows(8)
+        .any(|part| part == b"/ld-linu" || part == b"/ld-musl")
 }
 
 fn in_folders(name: &str, path: &OsStr) -> Vec<PathBuf> {

@@ -1,6 +1,7 @@
 //! Who runs containers: Docker when its daemon answers, else podman, with settings of our own where
 //! the machine restricts it. Nothing of the system's configuration is changed.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -70,7 +71,7 @@ impl Engine {
     /// Looks for one. `Ok(None)`: there is none. Changes nothing.
     ///
     /// # Errors
-    /// `KIND_EXPERIMENTAL_PROVIDER` names an engine that does not answer.
+    /// `KIND_EXPERIMENTAL_PROVIDER` names an engine that does not answer; podman is there and does not work.
     pub async fn find(workspace: &Workspace) -> Result<Option<Self>> {
         let wish = std::env::var("KIND_EXPERIMENTAL_PROVIDER").ok();
         let docker = async {
@@ -109,17 +110,36 @@ impl Engine {
                 containers_conf,
             })
         };
+        let podman = async {
+            match podman.await {
+                Some(engine) if engine.missing_packages().is_empty() => engine.works().await.map(Some),
+                found => Ok(found),
+            }
+        };
         match wish.as_deref() {
             Some("docker") => Ok(Some(docker.await.context(
                 "KIND_EXPERIMENTAL_PROVIDER asks for docker, and its daemon does not answer\n\
                  next: start it, or unset KIND_EXPERIMENTAL_PROVIDER",
             )?)),
-            Some("podman") => Ok(podman.await),
+            Some("podman") => podman.await,
             _ => match docker.await {
                 Some(engine) => Ok(Some(engine)),
-                None => Ok(podman.await),
+                None => podman.await,
             },
         }
+    }
+
+    /// podman has no daemon that could be asked: it looks at its own storage and runtime instead.
+    async fn works(self) -> Result<Self> {
+        let looked = self
+            .command()
+            .args(["info", "--format", "{{.Host.OCIRuntime.Name}}"]);
+        looked
+            .deadline(ANSWER_DEADLINE)
+            .read()
+            .await
+            .context("podman is there and does not work\nnext: podman info")?;
+        Ok(self)
     }
 
     /// What podman would be denied on this machine.
@@ -161,18 +181,28 @@ impl Engine {
 
     /// `command`, told to use this engine in the way the machine allows: for the engine itself and for kind.
     #[must_use]
-    pub fn settings(&self, mut command: Command) -> Command {
-        if let Some(path) = &self.containers_conf {
-            command = command.env("CONTAINERS_CONF", path);
-        }
+    pub fn settings(&self, command: Command) -> Command {
+        self.environment()
+            .into_iter()
+            .fold(command, |command, (key, value)| command.env(key, value))
+    }
+
+    /// The variables that tell the engine and kind how to work here.
+    pub fn environment(&self) -> Vec<(&'static str, OsString)> {
         // kind's own network is called "kind" and shared with the user's clusters: ours is ours to remove.
         let network = match self.kind {
             EngineKind::Docker => "KIND_EXPERIMENTAL_DOCKER_NETWORK",
             EngineKind::Podman => "KIND_EXPERIMENTAL_PODMAN_NETWORK",
         };
-        command
-            .env("KIND_EXPERIMENTAL_PROVIDER", self.name())
-            .env(network, CLUSTER)
+        let mut variables = vec![
+            ("KIND_EXPERIMENTAL_PROVIDER", self.name().into()),
+            (network, CLUSTER.into()),
+        ];
+        // Before `prepare`, a look at what is there needs none of them.
+        if let Some(path) = self.containers_conf.as_ref().filter(|path| path.exists()) {
+            variables.push(("CONTAINERS_CONF", path.into()));
+        }
+        variables
     }
 
     /// `docker` or `podman`.

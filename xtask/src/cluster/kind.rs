@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use crate::cluster::engine::{Engine, Restriction};
 use crate::cluster::node_image::NodeImage;
+use crate::cluster::remains;
 use crate::command::Command;
 use crate::tools::Tool;
 use crate::workspace::{CLUSTER, Workspace};
@@ -36,8 +37,6 @@ struct Config {
     nodes: Vec<Node>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     kubeadm_config_patches: Vec<String>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    containerd_config_patches: Vec<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -58,8 +57,14 @@ struct Mount {
     read_only: bool,
 }
 
-const CONTAINERD_KEEPS_OOM_SCORES: &str =
-    "[plugins.\"io.containerd.grpc.v1.cri\"]\n  restrict_oom_score_adj = true\n";
+/// Where OOM scores can't be lowered, systemd and containerd are told to leave them. The line in containerd's
+/// configuration is the one that the node's entrypoint changes for rootless engines, in the same way; kind's
+/// own patches would start containerd a second time.
+const CONTAINERD_KEEPS_OOM_SCORES: &str = "\
+[Service]
+OOMScoreAdjust=0
+ExecStartPre=/bin/sed -i 's/restrict_oom_score_adj = false/restrict_oom_score_adj = true/' /etc/containerd/config.toml
+";
 const KUBELET_TAKES_CGROUP_V1: &str = "kind: KubeletConfiguration\nfailCgroupV1: false\n";
 
 impl Kind {
@@ -69,6 +74,7 @@ impl Kind {
         let config = self.config(Path::new(""), "");
         let mut hash = Sha256::new();
         hash.update(format!("{config:?}"));
+        hash.update(CONTAINERD_KEEPS_OOM_SCORES);
         hash.update(self.engine.name());
         hash.finalize()
             .iter()
@@ -102,21 +108,12 @@ impl Kind {
                 .then(|| KUBELET_TAKES_CGROUP_V1.to_owned())
                 .into_iter()
                 .collect(),
-            containerd_config_patches: oom
-                .then(|| CONTAINERD_KEEPS_OOM_SCORES.to_owned())
-                .into_iter()
-                .collect(),
         }
     }
 
     /// kind itself, told to use our engine.
     pub fn command(&self) -> Command {
         self.engine.settings(Command::new(&self.tool.path))
-    }
-
-    /// The name of the node, which is also that of its container.
-    pub fn node(&self) -> String {
-        format!("{CLUSTER}-control-plane")
     }
 
     /// Makes the cluster and writes its kubeconfig, readable by its owner alone.
@@ -131,7 +128,7 @@ impl Kind {
             written.with_context(|| format!("cannot write {}", path.display()))?;
             Ok(path)
         };
-        let drop_in = write("containerd-oom.conf", "[Service]\nOOMScoreAdjust=0\n")?;
+        let drop_in = write("containerd-oom.conf", CONTAINERD_KEEPS_OOM_SCORES)?;
         let config = self.config(&drop_in, &self.fingerprint());
         let yaml = serde_saphyr::to_string(&config).context("cannot write kind's configuration")?;
         let config = write("kind.yaml", &yaml)?;
@@ -158,7 +155,7 @@ impl Kind {
                 .deadline(Duration::from_secs(60))
                 .output()
                 .await;
-            self.delete(workspace).await?;
+            remains::remove(&self.engine, &kubeconfig).await?;
             let next = format!(
                 "next: cargo xtask doctor; what the node said is in {}",
                 logs.display()
@@ -179,77 +176,6 @@ impl Kind {
             .await;
         exported.is_ok_and(|output| output.status == 0)
     }
-
-    /// Whether anything of a cluster of ours is there, running or not.
-    ///
-    /// # Errors
-    /// The engine does not answer.
-    pub async fn exists(&self) -> Result<bool> {
-        let list = self
-            .list(
-                &["ps", "--all", "--format", "{{.Names}}"],
-                "io.x-k8s.kind.cluster",
-                CLUSTER,
-            )
-            .await?;
-        Ok(!list.is_empty())
-    }
-
-    /// Deletes the cluster with its container, volumes, network and kubeconfig. Also what a killed run left.
-    ///
-    /// # Errors
-    /// The engine does not let go of something; the error names it.
-    pub async fn delete(&self, workspace: &Workspace) -> Result<()> {
-        self.command()
-            .args(["delete", "cluster", "--name", CLUSTER, "--kubeconfig"])
-            .arg(workspace.kubeconfig())
-            .read()
-            .await?;
-        // A run that was killed between making the volume and the container leaves the volume alone.
-        let volumes = self
-            .list(&["volume", "ls", "--format", "{{.Name}}"], &self.node(), "true")
-            .await?;
-        if !volumes.is_empty() {
-            let remove = self
-                .engine
-                .command()
-                .args(["volume", "rm", "--force"])
-                .args(&volumes);
-            remove.read().await?;
-        }
-        let network = self
-            .engine
-            .command()
-            .args(["network", "inspect", CLUSTER])
-            .output()
-            .await?;
-        if network.status == 0 {
-            self.engine
-                .command()
-                .args(["network", "rm", CLUSTER])
-                .read()
-                .await?;
-        }
-        match std::fs::remove_file(workspace.kubeconfig()) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                Err(error).with_context(|| format!("cannot remove {}", workspace.kubeconfig().display()))
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// Objects of the engine with this label.
-    async fn list(&self, args: &[&str], label: &str, value: &str) -> Result<Vec<String>> {
-        let listed = self
-            .engine
-            .command()
-            .args(args)
-            .arg(format!("--filter=label={label}={value}"))
-            .deadline(Duration::from_secs(30))
-            .read()
-            .await?;
-        Ok(listed.split_whitespace().map(str::to_owned).collect())
-    }
 }
 
 #[cfg(test)]
@@ -264,7 +190,6 @@ mod tests {
             tool: Tool {
                 path: "kind".into(),
                 version: Version::new(0, 33, 0),
-                built: true,
             },
             engine,
             node_image: NodeImage {
@@ -292,14 +217,11 @@ mod tests {
     #[test]
     fn each_restriction_adds_its_own_settings_and_no_others() {
         let oom = yaml(vec![Restriction::NoSysResource]);
-        assert!(
-            oom.contains("restrict_oom_score_adj = true") && oom.contains("hostPath: /cache/oom.conf"),
-            "{oom}"
-        );
+        assert!(oom.contains("hostPath: /cache/oom.conf"), "{oom}");
         assert!(!oom.contains("failCgroupV1"), "{oom}");
         let v1 = yaml(vec![Restriction::CgroupV1 { hybrid: true }]);
         assert!(
-            v1.contains("failCgroupV1: false") && !v1.contains("restrict_oom"),
+            v1.contains("failCgroupV1: false") && !v1.contains("extraMounts"),
             "{v1}"
         );
     }

@@ -12,14 +12,13 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
 use futures::future::try_join_all;
-use oci_spec::image::Config;
 
 use crate::cluster::engine::Engine;
 use crate::lock::Lock;
 use crate::pins;
 use crate::progress::Progress;
 use crate::tools::gomod::{CNI, CONTAINERD, COREDNS, ETCD, Go, KIND, KUBERNETES, LOCAL_PATH, NODE_MODULES};
-use crate::tools::on_path;
+use crate::tools::static_busybox;
 use crate::workspace::Workspace;
 
 use archive::{Image, Layer};
@@ -39,16 +38,9 @@ pub struct NodeImage {
     pub built: bool,
 }
 
-/// Debian packages that making one needs on the host, each with a program that tells it is there.
-pub const HOST_PACKAGES: [(&str, &str); 3] = [
-    ("mmdebstrap", "mmdebstrap"),
-    ("busybox-static", "busybox"),
-    ("gcc libc6-dev", "cc"),
-];
-
 /// The image that is already there: kind's own, or the one made of the present pins.
 pub async fn find(workspace: &Workspace, engine: &Engine, go: Option<&Go>) -> Option<NodeImage> {
-    if engine.image_id(pins::NODE_IMAGE).await.is_some() {
+    if engine.image_id(&kinds_own()).await.is_some() {
         return Some(NodeImage {
             reference: pins::NODE_IMAGE.to_owned(),
             built: false,
@@ -67,7 +59,7 @@ pub async fn find(workspace: &Workspace, engine: &Engine, go: Option<&Go>) -> Op
 /// # Errors
 /// The registry has it, and the pull breaks.
 pub async fn pull(engine: &Engine, progress: &Progress) -> Result<Option<NodeImage>> {
-    let name = format!("docker.io/{}", without_tag(pins::NODE_IMAGE));
+    let name = kinds_own();
     let asked = engine
         .command()
         .args(["manifest", "inspect", &name])
@@ -88,11 +80,6 @@ pub async fn pull(engine: &Engine, progress: &Progress) -> Result<Option<NodeIma
         .context(
             "cannot pull kind's node image\nnext: run the same command again; what was pulled is kept",
         )?;
-    engine
-        .command()
-        .args(["tag", &name, pins::NODE_IMAGE.split('@').next().unwrap_or(&name)])
-        .read()
-        .await?;
     task.done(&format!(
         "pulled {}",
         pins::NODE_IMAGE.split('@').next().unwrap_or_default()
@@ -103,12 +90,11 @@ pub async fn pull(engine: &Engine, progress: &Progress) -> Result<Option<NodeIma
     }))
 }
 
-/// An image with both tag and digest as one with the digest alone: podman takes no name that has both.
-fn without_tag(image: &str) -> String {
-    match (image.split_once('@'), image.split_once(':')) {
-        (Some((_, digest)), Some((name, _))) => format!("{name}@{digest}"),
-        _ => image.to_owned(),
-    }
+/// kind's own image in full and by its digest alone: podman takes no name that has both tag and digest.
+fn kinds_own() -> String {
+    let (name, digest) = pins::NODE_IMAGE.split_once('@').unwrap_or((pins::NODE_IMAGE, ""));
+    let (name, _) = name.split_once(':').unwrap_or((name, ""));
+    format!("docker.io/{name}@{digest}")
 }
 
 /// What a node image is made of, as folders and files on this machine.
@@ -148,15 +134,12 @@ pub async fn build(
 
     let task = progress.start("node image");
     let waits = |holder: &str| task.note(format!("waits for {holder}, which makes it"));
-    let _lock = Lock::wait(&dir.join("image.lock"), waits).await?;
+    let lock = Lock::wait(&dir.join("image.lock"), waits).await?;
     if engine.image_id(&reference).await.is_some() {
         task.done("made by another run");
         return Ok(image);
     }
-    let work = tempfile::Builder::new()
-        .prefix(".image-")
-        .tempdir_in(&dir)
-        .with_context(|| format!("cannot make a folder in {}", dir.display()))?;
+    let work = lock.workplace(&dir, "image")?;
     let work = work.path();
 
     task.note("reads the sources of kind and of pause");
@@ -177,7 +160,7 @@ pub async fn build(
         local_path: built(&LOCAL_PATH)?,
         root,
         proxy,
-        busybox: busybox()?,
+        busybox: static_busybox()?,
         pause: components::compile_pause(&kubernetes, work).await?,
     };
     let wanted = components::kubeadm_images(&parts).await?;
@@ -209,11 +192,11 @@ pub async fn build(
     let write = {
         let (work, archive, reference) = (work.to_owned(), archive.clone(), reference.clone());
         move || {
-            let store = store_layer(&store, &work)?;
+            let store = store::layer(&store, &work)?;
             let image = Image {
                 tags: vec![reference],
                 layers: vec![debian, node, store],
-                config: config(),
+                config: root::config(),
             };
             archive::write(&[image], &archive)
         }
@@ -269,7 +252,6 @@ pub fn reference(workspace: &Workspace, go: &Go) -> String {
     }
     // How they are put together is part of the recipe.
     for source in [
-        include_str!("node_image.rs"),
         include_str!("node_image/archive.rs"),
         include_str!("node_image/components.rs"),
         include_str!("node_image/root.rs"),
@@ -279,49 +261,6 @@ pub fn reference(workspace: &Workspace, go: &Go) -> String {
     }
     let key = &archive::sha256(text.as_bytes())[..12];
     format!("localhost/statefulset-lab/node:{}-{key}", pins::KUBERNETES)
-}
-
-/// How a container of the image starts.
-fn config() -> Config {
-    let mut config = Config::default();
-    config
-        .set_entrypoint(Some(vec![
-            "/usr/local/bin/entrypoint".to_owned(),
-            "/sbin/init".to_owned(),
-        ]))
-        .set_env(Some(vec![
-            "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".to_owned(),
-            // Tells systemd where it is, see https://systemd.io/CONTAINER_INTERFACE/
-            "container=docker".to_owned(),
-        ]))
-        // systemd ends on this one; SIGTERM makes it start over.
-        .set_stop_signal(Some("SIGRTMIN+3".to_owned()));
-    config
-}
-
-fn store_layer(root: &Path, work: &Path) -> Result<Layer> {
-    let mut layer = archive::LayerWriter::create(work.join("store.layer.tar"))?;
-    layer.folder("var/lib/containerd", 0o711)?;
-    for folder in store::FOLDERS {
-        let name = format!("var/lib/containerd/{folder}");
-        layer
-            .folder(&name, 0o755)?
-            .tree(&name, &root.join(folder), &|_| 0o644)?;
-    }
-    layer.finish()
-}
-
-fn busybox() -> Result<PathBuf> {
-    // busybox-static and the dynamic busybox are the same path: a dynamic one would start in no image.
-    on_path("busybox")
-        .into_iter()
-        .find(|path| {
-            std::fs::read(path).is_ok_and(|elf| {
-                !elf.windows(8)
-                    .any(|part| part == b"/ld-linu" || part == b"/ld-musl")
-            })
-        })
-        .ok_or_else(|| anyhow!("there is no static busybox on PATH\nnext: apt-get install busybox-static"))
 }
 
 fn remove(path: &Path) -> Result<()> {
@@ -341,4 +280,15 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + '
     tokio::task::spawn_blocking(work)
         .await
         .context("a worker thread was lost")?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn podman_is_asked_for_the_digest_alone() {
+        let digest = pins::NODE_IMAGE.split_once('@').unwrap().1;
+        assert_eq!(kinds_own(), format!("docker.io/kindest/node@{digest}"));
+    }
 }

@@ -234,9 +234,7 @@ impl<'a> Journal<'a> {
         match (cluster, client, &self.args.cluster) {
             (Some(cluster), _, ClusterArg::Kind) => cluster.down(self.workspace, progress).await,
             // It may have been half made when the run broke.
-            (None, _, ClusterArg::Kind) => {
-                cluster::down(self.workspace, self.environment.kind()?, progress).await
-            }
+            (None, _, ClusterArg::Kind) => cluster::down(self.workspace, progress).await,
             (Some(cluster), Some(client), ClusterArg::Context(_)) => {
                 namespaces::clear(&client).await?;
                 cluster.down(self.workspace, progress).await

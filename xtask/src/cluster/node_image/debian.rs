@@ -92,7 +92,7 @@ impl Debian {
         }
         let task = progress.start(format!("debian packages: {}", self.name));
         let lock = dir.join(format!("{}.lock", self.name));
-        let _lock = Lock::wait(&lock, |holder| {
+        let lock = Lock::wait(&lock, |holder| {
             task.note(format!("waits for {holder}, which makes it"))
         })
         .await?;
@@ -100,12 +100,11 @@ impl Debian {
             task.done("made by another run");
             return Ok(place);
         }
-        let unfinished = tempfile::Builder::new()
-            .prefix(".debian-")
-            .tempdir_in(&dir)
-            .with_context(|| format!("cannot make a folder in {}", dir.display()))?;
+        let unfinished = lock.workplace(&dir, self.name)?;
         let tar = unfinished.path().join("root.tar");
         let mut command = Command::new("mmdebstrap")
+            // When it is killed, what it unpacked goes with our folder, and not to the end of days in /tmp.
+            .env("TMPDIR", unfinished.path())
             .arg(format!("--variant={}", self.variant))
             .arg(format!("--include={}", self.packages.join(",")))
             .args(EXCLUDED.map(|share| format!("--dpkgopt=path-exclude=/usr/share/{share}/*")));
@@ -138,7 +137,7 @@ fn explain(error: anyhow::Error) -> anyhow::Error {
     let output = output.unwrap_or_default();
     let says = |words: &[&str]| words.iter().any(|word| output.contains(word));
     let next = if says(&["No space left on device"]) {
-        "free about 1 GB in the folder for temporary files, or set TMPDIR to a larger disk"
+        "free about 3 GB on the disk of the cache, or set XDG_CACHE_HOME to a larger one"
     } else if says(&["keyring", "NO_PUBKEY", "not signed"]) {
         "install debian-archive-keyring, then run the same command again"
     } else if says(&[

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use anyhow::{Context, Result, anyhow};
+use oci_spec::image::Config;
 use serde_json::{Value, json};
 
 use crate::cluster::node_image::Parts;
@@ -87,6 +88,24 @@ pub fn layer(parts: &Parts, kind: &Path, says: &KindSays, base_spec: &str, dir: 
             &says.storage_manifest,
         )?;
     layer.finish()
+}
+
+/// How a container of the image starts.
+pub fn config() -> Config {
+    let mut config = Config::default();
+    config
+        .set_entrypoint(Some(vec![
+            "/usr/local/bin/entrypoint".to_owned(),
+            "/sbin/init".to_owned(),
+        ]))
+        .set_env(Some(vec![
+            "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".to_owned(),
+            // Tells systemd where it is, see https://systemd.io/CONTAINER_INTERFACE/
+            "container=docker".to_owned(),
+        ]))
+        // systemd ends on this one; SIGTERM makes it start over.
+        .set_stop_signal(Some("SIGRTMIN+3".to_owned()));
+    config
 }
 
 /// The runtime settings every container in the node starts from, as kind's Dockerfile makes them.

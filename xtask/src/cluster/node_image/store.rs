@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use rustix::process::{Pid, Signal, kill_process};
 
+use crate::cluster::node_image::archive::{Layer, LayerWriter};
 use crate::command::Command;
 
 /// Plugins that would look at the machine or change it: an import needs none of them.
@@ -37,10 +38,26 @@ const UNUSED_PLUGINS: &[&str] = &[
 ];
 
 /// The folders of a containerd root that hold images; the others are made when it starts.
-pub const FOLDERS: [&str; 2] = [
+const FOLDERS: [&str; 2] = [
     "io.containerd.content.v1.content",
     "io.containerd.metadata.v1.bolt",
 ];
+
+/// The layer that puts the images into a node.
+///
+/// # Errors
+/// It can't be read or written.
+pub fn layer(root: &Path, work: &Path) -> Result<Layer> {
+    let mut layer = LayerWriter::create(work.join("store.layer.tar"))?;
+    layer.folder("var/lib/containerd", 0o711)?;
+    for folder in FOLDERS {
+        let name = format!("var/lib/containerd/{folder}");
+        layer
+            .folder(&name, 0o755)?
+            .tree(&name, &root.join(folder), &|_| 0o644)?;
+    }
+    layer.finish()
+}
 
 /// Imports a docker-archive and returns the root of a containerd that has its images.
 ///
