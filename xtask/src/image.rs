@@ -4,11 +4,14 @@ mod inputs;
 mod cargo;
 mod nix;
 mod oci;
+pub mod inspect;
+pub mod contract;
+pub mod sbom;
 mod verify;
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 
 pub use verify::{Verdict, verify};
@@ -21,7 +24,7 @@ use crate::workspace::Workspace;
 pub const NAME: &str = concat!("counter:", env!("CARGO_PKG_VERSION"));
 
 /// Who builds the image.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Builder {
     /// Nix where it is there and can, else cargo.
@@ -89,7 +92,7 @@ async fn build_with(workspace: &Workspace, builder: Builder, task: &Task) -> Res
         Some(cargo::Parts::find().await)
     };
     if let Some(Ok(parts)) = &parts {
-        let inputs = parts.fingerprint(&workspace.root, NAME, &revision)?;
+        let inputs = parts.fingerprint(&workspace.root, &revision)?;
         if let Some(image) = kept(workspace, Builder::Cargo, &inputs) {
             return Ok((image, "unchanged"));
         }
@@ -109,19 +112,30 @@ async fn build_with(workspace: &Workspace, builder: Builder, task: &Task) -> Res
         return Ok((image, "built by Nix"));
     }
     let parts = parts.context("the cargo builder's parts were not looked for")??;
-    let inputs = parts.fingerprint(&workspace.root, NAME, &revision)?;
-    let site = cargo::Site {
+    let inputs = parts.fingerprint(&workspace.root, &revision)?;
+    let packed = oci::pack(&cargo::build(&site(workspace), &parts, &revision, task).await?)?;
+    let archive = folder(workspace).join("counter.tar");
+    replace(&archive, &packed.archive)?;
+    let bytes = packed.archive.len() as u64;
+    let image = Image {
+        archive,
+        bytes,
+        name: NAME.to_owned(),
+        digest: packed.id,
+        builder: Builder::Cargo,
+    };
+    keep(workspace, &inputs, &image)?;
+    Ok((image, "built by cargo"))
+}
+
+/// The checkout itself, as it is.
+fn site(workspace: &Workspace) -> cargo::Site {
+    cargo::Site {
         root: workspace.root.clone(),
         target: folder(workspace),
         log: workspace.logs().join("image.log"),
         surroundings: vec![],
-    };
-    let archive = cargo::build(&site, &parts, NAME, &revision, task).await?;
-    let path = folder(workspace).join("counter.tar");
-    replace(&path, &archive)?;
-    let image = image_of(&path, Builder::Cargo)?;
-    keep(workspace, &inputs, &image)?;
-    Ok((image, "built by cargo"))
+    }
 }
 
 fn describe(image: &Image, how: &str) -> String {
@@ -135,16 +149,21 @@ fn describe(image: &Image, how: &str) -> String {
 }
 
 fn image_of(archive: &Path, builder: Builder) -> Result<Image> {
-    let contents = oci::read(archive)?;
-    let bytes = archive
-        .metadata()
-        .with_context(|| format!("cannot read {}", archive.display()))?
-        .len();
+    let at = || format!("cannot read the image archive {}", archive.display());
+    let content = std::fs::read(archive).with_context(at)?;
+    let image = inspect::Archive::parse(&content).with_context(at)?;
+    let [name] = image.names.as_slice() else {
+        bail!(
+            "the image archive {} holds {} names, not one",
+            archive.display(),
+            image.names.len()
+        );
+    };
     Ok(Image {
         archive: archive.to_owned(),
-        bytes,
-        name: contents.name,
-        digest: contents.id,
+        bytes: content.len() as u64,
+        name: name.trim_start_matches("docker.io/library/").to_owned(),
+        digest: image.id,
         builder,
     })
 }

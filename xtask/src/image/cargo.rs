@@ -7,13 +7,14 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use oci_spec::image::ConfigBuilder;
 
+use super::contract;
 use super::inputs::Fingerprint;
-use super::oci::{self, Layer};
+use super::oci::{Contents, Layer};
 use crate::command::Command;
 use crate::progress::Task;
 
-/// User and group the counter runs as.
-const USER: u32 = 65532;
+/// User and group the counter runs as, as [`contract::USER`] has them.
+const UID: u32 = 65532;
 /// A cold build on one slow core; a warm one takes seconds.
 const BUILD_DEADLINE: Duration = Duration::from_secs(30 * 60);
 /// A change of the code that builds is a change of the image.
@@ -85,9 +86,9 @@ impl Parts {
     ///
     /// # Errors
     /// When a source can't be read.
-    pub fn fingerprint(&self, root: &Path, name: &str, revision: &str) -> Result<String> {
+    pub fn fingerprint(&self, root: &Path, revision: &str) -> Result<String> {
         let mut fingerprint = Fingerprint::of_sources(root, BUILDER_CODE)?;
-        fingerprint.add("name", name.as_bytes());
+        fingerprint.add("name", super::NAME.as_bytes());
         fingerprint.add("revision", revision.as_bytes());
         fingerprint.add("rustc", self.rustc.as_bytes());
         fingerprint.add("busybox", &self.busybox_binary);
@@ -103,36 +104,39 @@ impl Parts {
     }
 }
 
-/// Builds the archive of an image called `name`, from the sources' `revision`.
+/// Builds an image from the sources' `revision`.
 ///
 /// # Errors
 /// When the counter doesn't compile or isn't static, or busybox doesn't run.
-pub async fn build(site: &Site, parts: &Parts, name: &str, revision: &str, task: &Task) -> Result<Vec<u8>> {
+pub async fn build(site: &Site, parts: &Parts, revision: &str, task: &Task) -> Result<Contents> {
     let counter = compile(site, parts, task).await?;
     task.note("packing");
     let applets = Command::new(&parts.busybox).arg("--list").read().await?;
-    let version = name.rsplit_once(':').map_or(name, |(_, version)| version);
     let labels = [
-        ("title", "counter"),
-        ("version", version),
+        ("title", contract::NAME),
+        ("version", contract::VERSION),
         ("revision", revision),
-        ("licenses", "Apache-2.0 AND GPL-2.0-only"),
+        ("licenses", env!("CARGO_PKG_LICENSE")),
     ];
     let labels = labels.map(|(key, value)| (format!("org.opencontainers.image.{key}"), value.to_owned()));
     let config = ConfigBuilder::default()
-        .user(format!("{USER}:{USER}"))
-        .entrypoint(["/bin/counter".to_owned()])
+        .user(contract::USER)
+        .entrypoint([contract::ENTRYPOINT.to_owned()])
         .env(["PATH=/bin".to_owned()])
-        .exposed_ports(["8000/tcp".to_owned()])
-        .volumes(["/data".to_owned()])
+        .exposed_ports([contract::PORT.to_owned()])
+        .volumes([contract::VOLUME.to_owned()])
         .working_dir("/")
         .labels(HashMap::from(labels))
         .build()?;
-    let layers = [
-        base_layer(&parts.busybox_binary, &applets),
-        counter_layer(counter),
-    ];
-    oci::pack(name, architecture(&parts.host), config, &layers)
+    Ok(Contents {
+        name: super::NAME.to_owned(),
+        architecture: architecture(&parts.host).to_owned(),
+        config,
+        layers: vec![
+            base_layer(&parts.busybox_binary, &applets),
+            counter_layer(counter),
+        ],
+    })
 }
 
 /// The static release binary. Everything about the place it is built in is mapped away, so that another folder,
@@ -213,15 +217,15 @@ fn base_layer(busybox: &[u8], applets: &str) -> Layer {
     for folder in ["bin", "etc"] {
         layer.folder(folder, 0o755, 0);
     }
-    layer.folder("data", 0o755, USER);
+    layer.folder("data", 0o755, UID);
     layer.folder("tmp", 0o1777, 0);
     layer.file("bin/busybox", 0o755, busybox);
     for applet in applets.lines().filter(|applet| *applet != "busybox") {
         layer.link(&format!("bin/{applet}"), "busybox");
     }
-    let passwd = format!("root:x:0:0:root:/:/bin/sh\ncounter:x:{USER}:{USER}:counter:/data:/bin/sh\n");
+    let passwd = format!("root:x:0:0:root:/:/bin/sh\ncounter:x:{UID}:{UID}:counter:/data:/bin/sh\n");
     layer.file("etc/passwd", 0o644, passwd);
-    layer.file("etc/group", 0o644, format!("root:x:0:\ncounter:x:{USER}:\n"));
+    layer.file("etc/group", 0o644, format!("root:x:0:\ncounter:x:{UID}:\n"));
     // Only what is built into a static glibc: any other source of names would be a library that isn't there.
     layer.file(
         "etc/nsswitch.conf",

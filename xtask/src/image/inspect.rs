@@ -20,6 +20,8 @@ const LINKS: usize = 40;
 pub struct Archive {
     /// The names it is imported under.
     pub names: Vec<String>,
+    /// `sha256:` and the digest of its config, as `docker images` and the kubelet know it.
+    pub id: String,
     pub config: ImageConfiguration,
     pub files: Tree,
 }
@@ -34,6 +36,7 @@ impl Archive {
             (false, true) => docker(&members)?,
             (false, false) => bail!("it holds neither manifest.json nor index.json"),
         };
+        let id = digest(config);
         let config = ImageConfiguration::from_reader(config).context("its config is no image config")?;
         let diff_ids = config.rootfs().diff_ids();
         ensure!(
@@ -52,7 +55,12 @@ impl Archive {
             );
             files.add_layer(&layer)?;
         }
-        Ok(Self { names, config, files })
+        Ok(Self {
+            names,
+            id,
+            config,
+            files,
+        })
     }
 }
 

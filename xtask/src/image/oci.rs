@@ -2,8 +2,7 @@
 //! podman read, and beside it the `manifest.json` that `docker load` reads.
 
 use std::collections::{BTreeMap, HashMap};
-use std::io::Read;
-use std::path::Path;
+use std::fmt;
 
 use anyhow::{Context, Result};
 use oci_spec::image::{
@@ -11,7 +10,7 @@ use oci_spec::image::{
     ImageManifestBuilder, MediaType, OciLayoutBuilder, Os, RootFsBuilder, SCHEMA_VERSION, Sha256Digest,
 };
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::json;
 use sha2::{Digest, Sha256};
 
 /// Every time in an archive. The real ones would make two builds of the same tree differ.
@@ -22,16 +21,30 @@ const EPOCH: &str = "1970-01-01T00:00:00Z";
 pub struct Layer {
     /// Where the files come from, for `docker history`.
     pub origin: String,
-    entries: BTreeMap<String, Entry>,
+    /// What is in it, by path.
+    pub entries: BTreeMap<String, Entry>,
 }
 
-#[derive(Debug)]
-struct Entry {
+/// A file, a folder or a symbolic link.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Entry {
     kind: tar::EntryType,
     mode: u32,
     owner: u32,
-    content: Vec<u8>,
     target: String,
+    /// A file's bytes.
+    pub content: Vec<u8>,
+}
+
+impl fmt::Display for Entry {
+    /// All of it but the content.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?} mode {:o} owner {}", self.kind, self.mode, self.owner)?;
+        if !self.target.is_empty() {
+            write!(f, " to {}", self.target)?;
+        }
+        Ok(())
+    }
 }
 
 impl Layer {
@@ -107,7 +120,29 @@ fn header(kind: tar::EntryType, mode: u32, size: usize) -> tar::Header {
     header
 }
 
-/// Packs an image called `name` (`counter:0.1.0`) into an archive.
+/// All that makes an image.
+#[derive(Debug)]
+pub struct Contents {
+    /// Its name with tag: `counter:0.1.0`.
+    pub name: String,
+    /// The CPU it runs on, in Go's words.
+    pub architecture: String,
+    /// How its containers start.
+    pub config: Config,
+    /// Its files, from the bottom up.
+    pub layers: Vec<Layer>,
+}
+
+/// An image, ready to be written to a file.
+#[derive(Debug)]
+pub struct Packed {
+    /// The archive's bytes.
+    pub archive: Vec<u8>,
+    /// `sha256:` and the digest of the image's configuration: its id for docker, podman and the kubelet.
+    pub id: String,
+}
+
+/// Packs an image into an archive.
 ///
 /// containerd takes the name in `io.containerd.image.name` as it stands, so it is written out there:
 /// `docker.io/library/counter:0.1.0` is what the kubelet makes of `counter:0.1.0` in a pod. The engine that kind
@@ -115,7 +150,13 @@ fn header(kind: tar::EntryType, mode: u32, size: usize) -> tar::Header {
 ///
 /// # Errors
 /// When a path doesn't fit into a tar header.
-pub fn pack(name: &str, architecture: &str, config: Config, layers: &[Layer]) -> Result<Vec<u8>> {
+pub fn pack(image: &Contents) -> Result<Packed> {
+    let Contents {
+        name,
+        architecture,
+        config,
+        layers,
+    } = image;
     let mut blobs = Blobs::default();
     let (mut diff_ids, mut descriptors, mut history) = (vec![], vec![], vec![]);
     for layer in layers {
@@ -132,9 +173,9 @@ pub fn pack(name: &str, architecture: &str, config: Config, layers: &[Layer]) ->
     }
     let image = ImageConfigurationBuilder::default()
         .created(EPOCH)
-        .architecture(Arch::from(architecture))
+        .architecture(Arch::from(architecture.as_str()))
         .os(Os::Linux)
-        .config(config)
+        .config(config.clone())
         .rootfs(
             RootFsBuilder::default()
                 .typ("layers")
@@ -144,6 +185,7 @@ pub fn pack(name: &str, architecture: &str, config: Config, layers: &[Layer]) ->
         .history(history)
         .build()?;
     let config = blobs.add(MediaType::ImageConfig, canonical(&image)?)?;
+    let id = config.digest().to_string();
     let docker = json!([{
         "Config": blob_path(config.digest().digest()),
         "RepoTags": [name],
@@ -184,7 +226,10 @@ pub fn pack(name: &str, architecture: &str, config: Config, layers: &[Layer]) ->
     for (digest, content) in &blobs.0 {
         add(&blob_path(digest), content)?;
     }
-    Ok(archive.into_inner()?)
+    Ok(Packed {
+        archive: archive.into_inner()?,
+        id,
+    })
 }
 
 #[derive(Default)]
@@ -222,109 +267,14 @@ pub fn sha256(content: &[u8]) -> String {
         .collect()
 }
 
-/// An archive read back, be it ours, `docker save`'s or Nix's.
-#[derive(Debug)]
-pub struct Contents {
-    /// The name it carries, as in `docker images`.
-    pub name: String,
-    /// The image's id: `sha256:` and the digest of its configuration.
-    pub id: String,
-    /// Its configuration.
-    pub config: Value,
-    /// Its layers from the bottom up, each a tar.
-    pub layers: Vec<Vec<u8>>,
-}
-
-/// Reads an archive that holds one image.
-///
-/// # Errors
-/// When it can't be read, is no image archive, or doesn't hold exactly one named image.
-pub fn read(archive: &Path) -> Result<Contents> {
-    let at = || format!("cannot read the image archive {}", archive.display());
-    read_parts(archive).with_context(at)
-}
-
-fn read_parts(archive: &Path) -> Result<Contents> {
-    let mut files = BTreeMap::new();
-    for entry in tar::Archive::new(std::fs::File::open(archive)?).entries()? {
-        let mut entry = entry.context("it is not a tar file (a compressed one has to be unpacked first)")?;
-        let path = entry
-            .path()?
-            .to_string_lossy()
-            .trim_start_matches("./")
-            .to_owned();
-        let mut content = Vec::new();
-        if entry.header().entry_type().is_file() {
-            entry.read_to_end(&mut content)?;
-        } else if let Some(target) = entry.link_name()? {
-            // `docker save` before version 25 links to a layer that it wrote already.
-            let target = target.to_string_lossy().trim_start_matches("../").to_owned();
-            content = files.get(&target).cloned().unwrap_or_default();
-        }
-        files.insert(path, content);
-    }
-    let file = |path: &str| files.get(path).with_context(|| format!("it lacks {path}"));
-    let parse = |path: &str| -> Result<Value> {
-        serde_json::from_slice(file(path)?).with_context(|| format!("its {path} is not JSON"))
-    };
-    let text = |value: &Value| {
-        value
-            .as_str()
-            .map(str::to_owned)
-            .context("its manifest is incomplete")
-    };
-    let blob = |value: &Value| -> Result<String> {
-        Ok(format!("blobs/{}", text(&value["digest"])?.replace(':', "/")))
-    };
-
-    let (name, config, layers) = if files.contains_key("manifest.json") {
-        let manifest = parse("manifest.json")?;
-        let [image] = manifest.as_array().map_or(&[][..], Vec::as_slice) else {
-            anyhow::bail!("it doesn't hold exactly one image");
-        };
-        let layers = image["Layers"]
-            .as_array()
-            .context("its manifest names no layers")?;
-        (
-            text(&image["RepoTags"][0]),
-            text(&image["Config"])?,
-            layers.iter().map(text).collect::<Result<Vec<_>>>()?,
-        )
-    } else {
-        let index = parse("index.json").context("it holds neither a docker nor an OCI image")?;
-        let [image] = index["manifests"].as_array().map_or(&[][..], Vec::as_slice) else {
-            anyhow::bail!("it doesn't hold exactly one image");
-        };
-        let manifest = parse(&blob(image)?)?;
-        let layers = manifest["layers"]
-            .as_array()
-            .context("its manifest names no layers")?;
-        let name = text(&image["annotations"]["io.containerd.image.name"]);
-        (
-            name,
-            blob(&manifest["config"])?,
-            layers.iter().map(blob).collect::<Result<Vec<_>>>()?,
-        )
-    };
-    let name = name.context("its image has no name")?;
-    Ok(Contents {
-        name: name.trim_start_matches("docker.io/library/").to_owned(),
-        id: format!("sha256:{}", sha256(file(&config)?)),
-        config: parse(&config)?,
-        layers: layers
-            .iter()
-            .map(|layer| file(layer).cloned())
-            .collect::<Result<_>>()?,
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use oci_spec::image::ConfigBuilder;
 
+    use super::super::inspect::{Archive, Kind};
     use super::*;
 
-    fn example(order: [&str; 2]) -> Vec<u8> {
+    fn example(order: [&str; 2]) -> Packed {
         let mut layer = Layer::new("a test");
         for path in order {
             layer.file(path, 0o644, path);
@@ -334,64 +284,65 @@ mod tests {
         let labels = ["one", "two", "three", "four"].map(|key| (key.to_owned(), key.to_owned()));
         let config = ConfigBuilder::default()
             .user("65532:65532")
-            .labels(HashMap::from(labels))
-            .build()
-            .unwrap();
-        pack("counter:0.1.0", "amd64", config, &[layer]).unwrap()
+            .labels(HashMap::from(labels));
+        pack(&Contents {
+            name: "counter:0.1.0".to_owned(),
+            architecture: "amd64".to_owned(),
+            config: config.build().unwrap(),
+            layers: vec![layer],
+        })
+        .unwrap()
     }
 
     #[test]
     fn the_same_files_make_the_same_archive_in_whatever_order_they_come() {
         // Hash maps differ from one to the next within a process: a few rounds would show it.
         for _ in 0..8 {
-            assert!(example(["a", "b"]) == example(["b", "a"]));
+            assert!(example(["a", "b"]).archive == example(["b", "a"]).archive);
         }
     }
 
     #[test]
-    fn an_archive_reads_back_as_what_was_packed() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("image.tar");
-        std::fs::write(&path, example(["a", "b"])).unwrap();
-        let image = read(&path).unwrap();
-        assert_eq!(image.name, "counter:0.1.0");
-        assert_eq!(image.config["config"]["User"], "65532:65532");
-        let entries: Vec<_> = tar::Archive::new(image.layers[0].as_slice())
-            .entries()
-            .unwrap()
-            .map(|entry| {
-                let entry = entry.unwrap();
-                let header = entry.header();
-                let path = entry.path().unwrap().display().to_string();
-                (
-                    path,
-                    header.mode().unwrap(),
-                    header.uid().unwrap(),
-                    header.mtime().unwrap(),
-                )
-            })
-            .collect();
-        let expected = [
-            ("a", 0o644, 0, 0),
-            ("b", 0o644, 0, 0),
-            ("data/", 0o755, 65532, 0),
-            ("link", 0o777, 0, 0),
-        ];
-        assert_eq!(
-            entries,
-            expected.map(|(path, mode, uid, mtime)| (path.to_owned(), mode, uid, mtime))
-        );
-    }
-
-    #[test]
-    fn a_file_that_is_no_image_archive_is_refused_by_its_name() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("image.tar.gz");
-        std::fs::write(&path, [0x1f, 0x8b, 8, 0].repeat(300)).unwrap();
-        let error = format!("{:#}", read(&path).unwrap_err());
-        assert!(
-            error.contains("image.tar.gz") && error.contains("not a tar file"),
-            "{error}"
-        );
+    fn an_archive_reads_back_as_what_was_packed_to_docker_and_to_containerd() {
+        let packed = example(["a", "b"]);
+        // Without manifest.json a reader goes by the OCI layout.
+        let mut oci = tar::Builder::new(Vec::new());
+        for entry in tar::Archive::new(packed.archive.as_slice()).entries().unwrap() {
+            let entry = entry.unwrap();
+            if entry.path().unwrap().as_os_str() != "manifest.json" {
+                oci.append(&entry.header().clone(), entry).unwrap();
+            }
+        }
+        for (archive, name) in [
+            (packed.archive, "counter:0.1.0"),
+            (oci.into_inner().unwrap(), "docker.io/library/counter:0.1.0"),
+        ] {
+            let image = Archive::parse(&archive).unwrap();
+            assert_eq!(
+                (image.names.as_slice(), &image.id),
+                (&[name.to_owned()][..], &packed.id)
+            );
+            let user = image
+                .config
+                .config()
+                .as_ref()
+                .and_then(|config| config.user().clone());
+            assert_eq!(user.as_deref(), Some("65532:65532"));
+            let files: Vec<_> = image
+                .files
+                .iter()
+                .map(|(path, node)| (path, node.kind.clone(), node.mode, node.uid))
+                .collect();
+            let link = Kind::Symlink("a".to_owned());
+            assert_eq!(
+                files,
+                [
+                    ("/a", Kind::File, 0o644, 0),
+                    ("/b", Kind::File, 0o644, 0),
+                    ("/data", Kind::Folder, 0o755, 65532),
+                    ("/link", link, 0o777, 0)
+                ]
+            );
+        }
     }
 }
