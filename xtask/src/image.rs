@@ -152,17 +152,23 @@ fn image_of(archive: &Path, builder: Builder) -> Result<Image> {
     let at = || format!("cannot read the image archive {}", archive.display());
     let content = std::fs::read(archive).with_context(at)?;
     let image = inspect::Archive::parse(&content).with_context(at)?;
-    let [name] = image.names.as_slice() else {
+    // Docker's short name and containerd's long one are the same.
+    let mut names: Vec<_> = image
+        .names
+        .iter()
+        .map(|name| name.trim_start_matches("docker.io/library/"))
+        .collect();
+    names.dedup();
+    let [name] = names.as_slice() else {
         bail!(
-            "the image archive {} holds {} names, not one",
-            archive.display(),
-            image.names.len()
+            "the image archive {} holds {names:?} instead of one name",
+            archive.display()
         );
     };
     Ok(Image {
         archive: archive.to_owned(),
         bytes: content.len() as u64,
-        name: name.trim_start_matches("docker.io/library/").to_owned(),
+        name: (*name).to_owned(),
         digest: image.id,
         builder,
     })
@@ -223,4 +229,53 @@ fn replace(path: &Path, content: &[u8]) -> Result<()> {
         Ok(())
     };
     write().with_context(|| format!("cannot write {}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn workspace(root: &Path) -> Workspace {
+        Workspace {
+            root: root.to_owned(),
+            lab: root.join("target/lab"),
+            cache: root.join("cache"),
+        }
+    }
+
+    #[test]
+    fn an_image_is_kept_while_its_inputs_are_the_same_and_its_archive_is_whole() {
+        let dir = tempfile::tempdir().unwrap();
+        let workspace = workspace(dir.path());
+        let archive = folder(&workspace).join("counter.tar");
+        replace(&archive, b"archive").unwrap();
+        let image = Image {
+            archive: archive.clone(),
+            bytes: 7,
+            name: NAME.to_owned(),
+            digest: "sha256:1".to_owned(),
+            builder: Builder::Cargo,
+        };
+        keep(&workspace, "inputs", &image).unwrap();
+        assert_eq!(kept(&workspace, Builder::Cargo, "inputs"), Some(image));
+        assert_eq!(kept(&workspace, Builder::Cargo, "other inputs"), None);
+        assert_eq!(kept(&workspace, Builder::Nix, "inputs"), None);
+        std::fs::write(&archive, b"arch").unwrap();
+        assert_eq!(kept(&workspace, Builder::Cargo, "inputs"), None, "a torn archive");
+        std::fs::remove_file(&archive).unwrap();
+        assert_eq!(
+            kept(&workspace, Builder::Cargo, "inputs"),
+            None,
+            "a deleted archive"
+        );
+    }
+
+    #[test]
+    fn a_file_that_is_no_image_archive_is_refused_by_its_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("image.tar");
+        std::fs::write(&path, [0; 1024]).unwrap();
+        let error = format!("{:#}", open(&path).unwrap_err());
+        assert!(error.contains("image.tar: it holds neither"), "{error}");
+    }
 }

@@ -116,7 +116,7 @@ pub async fn build(site: &Site, parts: &Parts, revision: &str, task: &Task) -> R
         ("title", contract::NAME),
         ("version", contract::VERSION),
         ("revision", revision),
-        ("licenses", env!("CARGO_PKG_LICENSE")),
+        ("licenses", contract::LICENSES),
     ];
     let labels = labels.map(|(key, value)| (format!("org.opencontainers.image.{key}"), value.to_owned()));
     let config = ConfigBuilder::default()

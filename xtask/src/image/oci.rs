@@ -305,19 +305,19 @@ mod tests {
     #[test]
     fn an_archive_reads_back_as_what_was_packed_to_docker_and_to_containerd() {
         let packed = example(["a", "b"]);
-        // Without manifest.json a reader goes by the OCI layout.
-        let mut oci = tar::Builder::new(Vec::new());
-        for entry in tar::Archive::new(packed.archive.as_slice()).entries().unwrap() {
-            let entry = entry.unwrap();
-            if entry.path().unwrap().as_os_str() != "manifest.json" {
-                oci.append(&entry.header().clone(), entry).unwrap();
-            }
-        }
-        for (archive, name) in [
-            (packed.archive, "counter:0.1.0"),
-            (oci.into_inner().unwrap(), "docker.io/library/counter:0.1.0"),
+        // Each reader goes by its own: without manifest.json it is an OCI archive, without index.json docker's.
+        for (left_out, name) in [
+            ("manifest.json", "docker.io/library/counter:0.1.0"),
+            ("index.json", "counter:0.1.0"),
         ] {
-            let image = Archive::parse(&archive).unwrap();
+            let mut archive = tar::Builder::new(Vec::new());
+            for entry in tar::Archive::new(packed.archive.as_slice()).entries().unwrap() {
+                let entry = entry.unwrap();
+                if entry.path().unwrap().as_os_str() != left_out {
+                    archive.append(&entry.header().clone(), entry).unwrap();
+                }
+            }
+            let image = Archive::parse(&archive.into_inner().unwrap()).unwrap();
             assert_eq!(
                 (image.names.as_slice(), &image.id),
                 (&[name.to_owned()][..], &packed.id)
