@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 
-pub use verify::{Verdict, verify};
+pub use verify::verify;
 
 use crate::progress::{Progress, Task};
 use crate::workspace::Workspace;
@@ -24,7 +24,7 @@ use crate::workspace::Workspace;
 pub const NAME: &str = concat!("counter:", env!("CARGO_PKG_VERSION"));
 
 /// Who builds the image.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum Builder {
     /// Nix where it is there and can, else cargo.
@@ -49,6 +49,20 @@ pub struct Image {
     pub digest: String,
     /// Who built it; [`Builder::Auto`] when it was given, not built.
     pub builder: Builder,
+}
+
+impl Image {
+    /// What of it is not as [`contract`] has it: nothing, for a good one.
+    ///
+    /// # Errors
+    /// When the archive can't be read.
+    pub fn breaches(&self) -> Result<Vec<contract::Finding>> {
+        let limit_bytes = match self.builder {
+            Builder::Cargo => contract::CARGO_LIMIT_BYTES,
+            Builder::Nix | Builder::Auto => contract::NIX_LIMIT_BYTES,
+        };
+        contract::check(&self.archive, limit_bytes)
+    }
 }
 
 /// Builds the image, or finds that the one from before is still what would be built.
