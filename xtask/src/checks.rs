@@ -1,5 +1,6 @@
 //! Checks of what stands around the code: the flake, the workflows, the pins and the policy for dependencies.
 
+pub mod chart;
 pub mod flake;
 pub mod policy;
 pub mod versions;
