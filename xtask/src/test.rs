@@ -1,22 +1,252 @@
 //! Everything a change must pass, in the order in which it is cheapest to hear of a fault.
 
+mod controls;
+mod leftovers;
+
+use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, ensure};
 
 use crate::checks::{self, Outcome};
 use crate::cli::TestArgs;
 use crate::command::Command;
-use crate::evidence;
 use crate::exit::Exit;
+use crate::image::{self, Builder};
 use crate::lab::{self, Lab};
-use crate::progress::Progress;
+use crate::progress::{Progress, Task};
+use crate::setup::{self, Environment, Need};
 use crate::workspace::Workspace;
 
-/// Runs the tests. With a cluster the lab itself is among them, and the charts under which it must turn red.
+/// What a cold build of everything may take on a slow machine.
+const BUILD_DEADLINE: Duration = Duration::from_secs(1800);
+/// What a run of the lab may take on a busy machine.
+const LAB_DEADLINE: Duration = Duration::from_secs(900);
+
+/// The tests' own count: every check is one.
+#[derive(Debug, Default)]
+struct Tally {
+    passed: usize,
+    failed: usize,
+    skipped: usize,
+}
+
+/// Runs every test, tells each fault, and goes on with what does not depend on it.
 ///
 /// # Errors
-/// The first fault, as the tool that found it tells it.
+/// The machine lacks what the tests need.
 pub async fn test(workspace: &Workspace, args: &TestArgs, progress: &Progress) -> Result<Exit> {
-    Ok(Exit::Holds)
+    let mut tally = Tally::default();
+    let environment = match args.no_cluster {
+        true => None,
+        false => Some(setup::ensure(workspace, progress, Need::OwnCluster, args.setup).await?),
+    };
+    code(workspace, progress, &mut tally).await;
+    surroundings(workspace, progress, environment.as_ref(), &mut tally).await;
+    tally
+        .check(progress, "image twice", twice_the_same(workspace, progress))
+        .await;
+    if let Some(environment) = &environment {
+        cluster(workspace, environment, progress, &mut tally).await;
+    }
+    println!(
+        "{} passed, {} failed, {} skipped",
+        tally.passed, tally.failed, tally.skipped
+    );
+    Ok(if tally.failed == 0 {
+        Exit::Holds
+    } else {
+        Exit::ClaimFails
+    })
+}
+
+/// Formatting, lints and the unit tests, whose count is shown.
+async fn code(workspace: &Workspace, progress: &Progress, tally: &mut Tally) {
+    let cargo = |args: &[&str]| {
+        Command::new("cargo")
+            .args(args)
+            .dir(&workspace.root)
+            .deadline(BUILD_DEADLINE)
+    };
+    tally
+        .run(progress, "format", cargo(&["fmt", "--all", "--check"]))
+        .await;
+    let lints = [
+        "clippy",
+        "--workspace",
+        "--all-targets",
+        "--locked",
+        "--quiet",
+        "--",
+        "--deny",
+        "warnings",
+    ];
+    tally.run(progress, "lints", cargo(&lints)).await;
+    let tests = cargo(&["test", "--workspace", "--locked", "--quiet"]);
+    let units = async {
+        let output = tests.output().await?;
+        ensure!(output.status == 0, tests.failed(output));
+        let counts = output
+            .stdout
+            .lines()
+            .filter(|line| line.starts_with("test result:"));
+        let counts: Vec<&str> = counts.collect();
+        for line in &counts {
+            println!("{line}");
+        }
+        Ok(Outcome::Passed(format!("{} test programs", counts.len())))
+    };
+    tally.check(progress, "unit tests", units).await;
+}
+
+/// What stands around the code: schema, page, flake, versions, workflows, policy, chart.
+async fn surroundings(
+    workspace: &Workspace,
+    progress: &Progress,
+    environment: Option<&Environment>,
+    tally: &mut Tally,
+) {
+    let root = &workspace.root;
+    let current = |what: &'static str, exit: Result<Exit>| async move {
+        ensure!(exit? == Exit::Holds, "{what} is out of date");
+        Ok(Outcome::Passed("current".to_owned()))
+    };
+    tally
+        .check(
+            progress,
+            "schema",
+            current("the schema", lab::schema::schema(workspace, true)),
+        )
+        .await;
+    tally
+        .check(
+            progress,
+            "page",
+            current("the page", crate::docs(workspace, true)),
+        )
+        .await;
+    // These run tools of their own, one after the other: a thread that blocks, not one that serves others.
+    let beside = |check: fn(&Path) -> Result<Outcome>| {
+        let root = root.clone();
+        async move {
+            tokio::task::spawn_blocking(move || check(&root))
+                .await
+                .context("the check was lost")?
+        }
+    };
+    tally.check(progress, "flake", beside(checks::flake::check)).await;
+    tally
+        .check(progress, "versions", beside(checks::versions::check))
+        .await;
+    tally
+        .check(progress, "workflows", beside(checks::workflows::check))
+        .await;
+    tally
+        .check(progress, "policy", beside(checks::policy::check))
+        .await;
+    if let Some(environment) = environment {
+        let (root, helm) = (root.clone(), environment.helm.path.clone());
+        let chart = tokio::task::spawn_blocking(move || checks::chart::check(&root, &helm));
+        tally
+            .check(progress, "chart", async {
+                chart.await.context("the check was lost")?
+            })
+            .await;
+    }
+}
+
+/// The image is built again, elsewhere, and must be the same; and it keeps its contract.
+async fn twice_the_same(workspace: &Workspace, progress: &Progress) -> Result<Outcome> {
+    let verdict = image::verify(workspace, progress, Builder::Auto).await?;
+    ensure!(
+        verdict.differences.is_empty(),
+        "two builds differ\n{}",
+        verdict.differences.join("\n")
+    );
+    let breaches: Vec<String> = verdict
+        .image
+        .breaches()?
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    ensure!(
+        breaches.is_empty(),
+        "the image breaks its contract\n{}",
+        breaches.join("\n")
+    );
+    Ok(Outcome::Passed(verdict.image.digest))
+}
+
+/// The lab on a real cluster, the charts under which it must turn red, and what is left after it.
+async fn cluster(workspace: &Workspace, environment: &Environment, progress: &Progress, tally: &mut Tally) {
+    let whole = async {
+        let (status, text) = lab(&["--keep", "--check"]).await?;
+        ensure!(
+            status == 0,
+            "`cargo xtask lab --keep --check` ended with {status}\n{text}"
+        );
+        Ok(Outcome::Passed(
+            "every claim holds, and the committed evidence is that of this run".to_owned(),
+        ))
+    };
+    tally.check(progress, "lab", whole).await;
+    match controls::load(workspace).and_then(|controls| Ok((controls, Lab::shipped(workspace)?))) {
+        Ok((controls, lab)) => {
+            for control in &controls {
+                let name = format!("control {}", control.id);
+                tally
+                    .check(progress, &name, controls::run(workspace, &lab, control))
+                    .await;
+            }
+        }
+        Err(error) => tally.check(progress, "controls", async { Err(error) }).await,
+    }
+    tally
+        .check(
+            progress,
+            "nothing is left",
+            leftovers::check(workspace, environment, progress),
+        )
+        .await;
+}
+
+/// This program's own `lab`, as a user calls it: its status and all it printed.
+async fn lab(args: &[&str]) -> Result<(i32, String)> {
+    let program = std::env::current_exe().context("this program has no path")?;
+    let output = Command::new(program)
+        .arg("lab")
+        .args(args)
+        .deadline(LAB_DEADLINE)
+        .output()
+        .await?;
+    Ok((output.status, output.stderr + &output.stdout))
+}
+
+impl Tally {
+    async fn run(&mut self, progress: &Progress, name: &str, command: Command) {
+        let check = async {
+            command.read().await?;
+            Ok(Outcome::Passed(String::new()))
+        };
+        self.check(progress, name, check).await;
+    }
+
+    async fn check(&mut self, progress: &Progress, name: &str, check: impl Future<Output = Result<Outcome>>) {
+        let task: Task = progress.start(name);
+        match check.await {
+            Ok(Outcome::Passed(what)) => {
+                self.passed += 1;
+                task.done(&what);
+            }
+            Ok(Outcome::Skipped(why)) => {
+                self.skipped += 1;
+                task.done(&format!("skipped: {why}"));
+            }
+            Err(error) => {
+                self.failed += 1;
+                task.fail("");
+                progress.say(&format!("{error:#}"));
+            }
+        }
+    }
 }

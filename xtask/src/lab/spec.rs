@@ -72,7 +72,7 @@ pub struct Experiment {
 }
 
 fn default_experiment_timeout_s() -> u64 {
-    180
+    420
 }
 
 /// A sentence that must be true.
@@ -315,7 +315,7 @@ fn default_path() -> String {
 }
 
 fn default_rollout_timeout_s() -> u64 {
-    90
+    180
 }
 
 fn default_command_timeout_s() -> u64 {
