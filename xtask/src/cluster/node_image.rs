@@ -241,6 +241,10 @@ pub async fn debian(workspace: &Workspace, progress: &Progress) -> Result<(PathB
     Ok((root, proxy))
 }
 
+/// How the parts are put together. Raise it with every change of that which the parts' own keys don't show:
+/// an image that was made the old way is then not found again.
+const RECIPE: u32 = 1;
+
 /// Names the image by everything that goes into it: found again instead of made again.
 pub fn reference(workspace: &Workspace, go: &Go) -> String {
     let mut text = String::from(architecture());
@@ -250,15 +254,7 @@ pub fn reference(workspace: &Workspace, go: &Go) -> String {
     for debian in [&debian::NODE, &debian::PROXY] {
         text += &format!("\n{}", debian.recipe());
     }
-    // How they are put together is part of the recipe.
-    for source in [
-        include_str!("node_image/archive.rs"),
-        include_str!("node_image/components.rs"),
-        include_str!("node_image/root.rs"),
-        include_str!("node_image/store.rs"),
-    ] {
-        text += source;
-    }
+    text += &format!("\n{RECIPE} {}", root::recipe());
     let key = &archive::sha256(text.as_bytes())[..12];
     format!("localhost/statefulset-lab/node:{}-{key}", pins::KUBERNETES)
 }
@@ -285,6 +281,30 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + '
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_name_tells_all_that_goes_into_the_image() {
+        let dir = tempfile::tempdir().unwrap();
+        let workspace = Workspace {
+            root: dir.path().to_owned(),
+            lab: dir.path().join("target/lab"),
+            cache: dir.path().join("cache"),
+        };
+        let go = Go {
+            path: "go".into(),
+            version: pins::GO,
+        };
+        let before = reference(&workspace, &go);
+        assert!(
+            before.starts_with("localhost/statefulset-lab/node:v1.37.0-"),
+            "{before}"
+        );
+        assert_eq!(before, reference(&workspace, &go));
+        let pins = dir.path().join("xtask/tools/coredns");
+        std::fs::create_dir_all(&pins).unwrap();
+        std::fs::write(pins.join("go.mod"), "module m\n").unwrap();
+        assert_ne!(before, reference(&workspace, &go));
+    }
 
     #[test]
     fn podman_is_asked_for_the_digest_alone() {

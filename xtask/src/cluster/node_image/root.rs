@@ -46,6 +46,11 @@ data:
   network: pods are connected by ptp and host-local, see /etc/cni/net.d/10-lab.conflist in the node
 ";
 
+/// What of this file ends up in the image, for its key.
+pub fn recipe() -> String {
+    format!("{NETWORK}{NETWORK_MANIFEST}{:?}", config())
+}
+
 /// Makes the layer in `dir`.
 ///
 /// # Errors
