@@ -12,8 +12,9 @@ pub mod timeline_svg;
 mod lives;
 pub mod summary;
 mod junit;
+mod report;
 #[cfg(test)]
-mod fixture;
+pub(crate) mod fixture;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -68,6 +69,7 @@ pub fn write(paths: &Paths, lab: &LabSpec, mut record: Record, keep: Keep) -> Re
 
     let target = Folder::target(paths);
     let summary = summary::Summary::of(lab, &record, &grade);
+    target.put("report.html", &report::document(&record, &summary)?, &mut files)?;
     target.put("report.json", &json(&summary)?, &mut files)?;
     target.put("junit.xml", &junit::document(&record)?, &mut files)?;
     if let Some(file) = &paths.step_summary {

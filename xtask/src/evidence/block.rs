@@ -3,6 +3,9 @@
 use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
+use std::sync::LazyLock;
+
+use regex::Regex;
 
 use super::grade::{Grade, ItemKind, Standing, written};
 use super::record::{ClaimRecord, CommandRecord, ExperimentRecord, Record, StepRecord, Verdict};
@@ -380,18 +383,24 @@ fn quoted(word: &str) -> Cow<'_, str> {
     }
 }
 
-/// A fence longer than any run of backticks within. Control characters, blanks at line ends, and what would read as
-/// a marker of ours are not for a page; `run.json` has them.
+/// A fence longer than any run of backticks within. Blanks at line ends, and what would read as a marker of ours, are
+/// not for a page; `run.json` has them.
 pub(super) fn fenced(language: &str, content: &str) -> String {
-    let shown: String = content
-        .chars()
-        .filter(|it| !it.is_control() || *it == '\n' || *it == '\t')
-        .collect();
-    let shown = shown.replace("<!-- lab:", "<!- lab:");
+    let shown = printable(content).replace("<!-- lab:", "<!- lab:");
     let lines: Vec<&str> = shown.lines().map(str::trim_end).collect();
     let shown = lines.join("\n");
     let fence = "`".repeat(longest_run(&shown).max(2) + 1);
     format!("{fence}{language}\n{}\n{fence}", shown.trim_end_matches('\n'))
+}
+
+/// Text without colours of a terminal and other control characters.
+pub(super) fn printable(text: &str) -> String {
+    static COLOURS: LazyLock<Regex> =
+        LazyLock::new(|| Regex::new("\u{1b}\\[[0-9;?]*[A-Za-z]").expect("the pattern is one"));
+    let text = COLOURS.replace_all(text, "");
+    text.chars()
+        .filter(|it| !it.is_control() || *it == '\n' || *it == '\t')
+        .collect()
 }
 
 fn longest_run(text: &str) -> usize {

@@ -50,6 +50,9 @@ pub struct Failure {
     /// Why, as far as the engine knows.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
+    /// What the cluster complained about meanwhile, in its words.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
 }
 
 /// A step that took long.
@@ -162,6 +165,9 @@ impl Failure {
         if let Some(message) = &self.message {
             out += &format!("\n  why:      {message}");
         }
+        for warning in &self.warnings {
+            out += &format!("\n  event:    {warning}");
+        }
         out
     }
 }
@@ -174,6 +180,7 @@ fn failures(experiment: &ExperimentRecord) -> Vec<Failure> {
         expected: None,
         seen: Vec::new(),
         message: None,
+        warnings: warnings(experiment),
     });
     let failed = experiment
         .claims
@@ -192,7 +199,50 @@ fn failure(experiment: &ExperimentRecord, claim: &ClaimRecord) -> Failure {
         expected: Some(claim.expect.clone()),
         seen: claim.values.clone(),
         message: claim.message.clone(),
+        warnings: warnings(experiment),
     }
+}
+
+/// Events that tell of trouble, each once, from the watch and from the events kept as diagnostics; the last few.
+fn warnings(experiment: &ExperimentRecord) -> Vec<String> {
+    const MOST: usize = 6;
+    const TROUBLE: [&str; 9] = [
+        "Fail",
+        "BackOff",
+        "Unhealthy",
+        "Err",
+        "Evict",
+        "Exceeded",
+        "Forbidden",
+        "Invalid",
+        "NotTriggerScaleUp",
+    ];
+    let watched = experiment.timeline.iter().filter(|it| it.kind == "Event");
+    let watched = watched.filter(|it| TROUBLE.iter().any(|word| it.what.contains(word)));
+    let watched = watched.map(|it| {
+        format!(
+            "{} {}: {}",
+            it.name,
+            it.what,
+            it.detail.as_deref().unwrap_or_default()
+        )
+    });
+    let events = experiment
+        .diagnostics
+        .iter()
+        .filter(|command| command.argv.iter().any(|word| word == "events"));
+    let kept = events
+        .flat_map(|command| command.stdout.lines())
+        .filter_map(|line| {
+            let (_, warning) = line.split_once(" Warning ")?;
+            Some(warning.split_whitespace().collect::<Vec<_>>().join(" "))
+        });
+    let mut found: Vec<String> = Vec::new();
+    for warning in watched.chain(kept) {
+        found.retain(|known| *known != warning);
+        found.push(warning);
+    }
+    found.split_off(found.len().saturating_sub(MOST))
 }
 
 fn slowest(record: &Record, most: usize) -> Vec<SlowStep> {

@@ -72,6 +72,7 @@ fn a_whole_run_writes_record_pictures_page_and_reports_and_passes_its_check() {
             "docs/evidence/tiny/timeline-rolling-update.svg",
             "docs/evidence/tiny/timeline.svg",
             "docs/PAGE.md",
+            "target/lab/report.html",
             "target/lab/report.json",
             "target/lab/junit.xml",
         ]

@@ -14,7 +14,11 @@ use super::record::{ExperimentRecord, Record, StepRecord};
 pub fn experiment(experiment: &ExperimentRecord) -> String {
     let lanes = lanes(&experiment.timeline, experiment.duration_ms);
     let acts = acts(experiment);
-    let mut canvas = Canvas::new(&experiment.id, experiment.duration_ms, &lanes);
+    let mut canvas = Canvas::new(
+        &format!("timeline-{}", experiment.id),
+        experiment.duration_ms,
+        &lanes,
+    );
     let top = HEAD + badge_rows(&acts, &canvas) as f64 * BADGE_ROW;
     let bottom = top + lanes.iter().map(|lane| lane_height(lane, false)).sum::<f64>();
     canvas.axis(top, bottom);
