@@ -10,6 +10,8 @@ pub mod redact;
 pub mod stale;
 pub mod timeline_svg;
 mod lives;
+mod acts;
+mod text;
 pub mod summary;
 mod junit;
 mod report;

@@ -1,16 +1,16 @@
 //! What a block of the page shows: its selector, and the Markdown made of a run for it.
 
-use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
-use std::sync::LazyLock;
-
-use regex::Regex;
 
 use super::grade::{Grade, ItemKind, Standing, written};
 use super::record::{ClaimRecord, CommandRecord, ExperimentRecord, Record, StepRecord, Verdict};
 use super::stale;
+use super::text::{command_line, printable, shortened};
 use crate::lab::spec::LabSpec;
+
+/// Long values are cut on the page; `run.json` and the report have them whole.
+const SHOWN_CHARS: usize = 160;
 
 /// What a block shows.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -314,8 +314,8 @@ fn seen(claim: &ClaimRecord) -> String {
         .map(|seen| {
             format!(
                 "{} = {}",
-                code(&shortened(&seen.part)),
-                code(&shortened(&seen.value.to_string()))
+                code(&shortened(&seen.part, SHOWN_CHARS)),
+                code(&shortened(&seen.value.to_string(), SHOWN_CHARS))
             )
         })
         .collect();
@@ -347,7 +347,13 @@ pub(super) fn console(commands: &[&CommandRecord]) -> String {
 
 /// A command as one types it, and what came: output, complaints, and the status when it is not 0.
 pub fn console_text(command: &CommandRecord) -> String {
-    let mut out = format!("$ {}\n", command_line(&command.argv));
+    // A request of the lab's own is no command of a shell.
+    let prompt = if command.argv.first().is_some_and(|it| it == "GET") {
+        ""
+    } else {
+        "$ "
+    };
+    let mut out = format!("{prompt}{}\n", command_line(&command.argv));
     for printed in [&command.stdout, &command.stderr] {
         out += printed;
         if !printed.is_empty() && !printed.ends_with('\n') {
@@ -360,29 +366,6 @@ pub fn console_text(command: &CommandRecord) -> String {
     out
 }
 
-/// A command line as one would paste it; the program without the folder it was found in.
-pub fn command_line(argv: &[String]) -> String {
-    let Some((program, arguments)) = argv.split_first() else {
-        return String::new();
-    };
-    let program = program.rsplit('/').next().unwrap_or(program);
-    let words: Vec<_> = std::iter::once(program)
-        .chain(arguments.iter().map(String::as_str))
-        .map(quoted)
-        .collect();
-    words.join(" ")
-}
-
-/// Quoted only where a shell needs it: `shell_words` alone would also quote `--set a=b`.
-fn quoted(word: &str) -> Cow<'_, str> {
-    let plain = |it: char| it.is_ascii_alphanumeric() || "-_./:=,@%+".contains(it);
-    if !word.is_empty() && word.chars().all(plain) {
-        Cow::Borrowed(word)
-    } else {
-        shell_words::quote(word)
-    }
-}
-
 /// A fence longer than any run of backticks within. Blanks at line ends, and what would read as a marker of ours, are
 /// not for a page; `run.json` has them.
 pub(super) fn fenced(language: &str, content: &str) -> String {
@@ -391,16 +374,6 @@ pub(super) fn fenced(language: &str, content: &str) -> String {
     let shown = lines.join("\n");
     let fence = "`".repeat(longest_run(&shown).max(2) + 1);
     format!("{fence}{language}\n{}\n{fence}", shown.trim_end_matches('\n'))
-}
-
-/// Text without colours of a terminal and other control characters.
-pub(super) fn printable(text: &str) -> String {
-    static COLOURS: LazyLock<Regex> =
-        LazyLock::new(|| Regex::new("\u{1b}\\[[0-9;?]*[A-Za-z]").expect("the pattern is one"));
-    let text = COLOURS.replace_all(text, "");
-    text.chars()
-        .filter(|it| !it.is_control() || *it == '\n' || *it == '\t')
-        .collect()
 }
 
 fn longest_run(text: &str) -> usize {
@@ -448,15 +421,6 @@ fn code(content: &str) -> String {
         ""
     };
     format!("{ticks}{space}{content}{space}{ticks}")
-}
-
-/// Long values are cut on the page; `run.json` and the report have them whole.
-fn shortened(value: &str) -> String {
-    const MOST: usize = 160;
-    match value.char_indices().nth(MOST) {
-        Some((end, _)) => format!("{}…", &value[..end]),
-        None => value.to_owned(),
-    }
 }
 
 fn seconds(duration_ms: u64) -> String {
@@ -544,6 +508,11 @@ mod tests {
         assert_eq!(
             console_text(&command),
             "$ kubectl get pod 'a b'\nError from server (NotFound)\n# exit status 1\n"
+        );
+        let request = fixture::command("GET http://127.0.0.1:41873/visits", "{\"visits\":7}\n");
+        assert_eq!(
+            console_text(&request),
+            "GET http://127.0.0.1:41873/visits\n{\"visits\":7}\n"
         );
     }
 

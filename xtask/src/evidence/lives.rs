@@ -11,7 +11,9 @@ pub fn lanes(timeline: &[Transition], until_ms: u64) -> Vec<Lane> {
     let mut lanes: BTreeMap<(bool, String, u64, String), Lane> = BTreeMap::new();
     for transition in timeline {
         let is_pod = transition.kind == "Pod";
-        if !is_pod && transition.kind != "PersistentVolumeClaim" {
+        // A watch that was taken up again says so of its kind, not of an object.
+        let is_object = !transition.name.is_empty() && transition.what != "relisted";
+        if !is_object || (!is_pod && transition.kind != "PersistentVolumeClaim") {
             continue;
         }
         let (stem, ordinal) = natural(&transition.name);
@@ -257,6 +259,20 @@ mod tests {
                 (Phase::Ready, 9600, 11_000)
             ]
         );
+    }
+
+    #[test]
+    fn a_watch_taken_up_again_is_no_pod() {
+        let (_, record) = fixture::passing();
+        let mut timeline = record.experiments[1].timeline.clone();
+        let before = lanes(&timeline, 11_000);
+        let relisted = |it: &Transition| Transition {
+            name: String::new(),
+            what: "relisted".to_owned(),
+            ..it.clone()
+        };
+        timeline.push(relisted(&timeline[0]));
+        assert_eq!(lanes(&timeline, 11_000), before);
     }
 
     #[test]

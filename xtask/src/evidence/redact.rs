@@ -9,13 +9,17 @@
 //! | `<port>` | a port the kernel or the cluster chose: 30000 and above |
 //! | `<uid-1>` | an object's uid, also inside `pvc-…`; the same uid keeps its number within an experiment |
 //! | `<hash-1>` | a hash in a generated name, as in `counter-6d4b9c7f8`; numbered like uids |
+//! | `<crashing>` | the status of a pod whose container keeps ending, and `<restarts>` how often it did |
 //! | `<digest>` | 64 hexadecimal digits |
 //! | `<version>` | a resourceVersion |
 //!
 //! Numbers keep "the same again" apart from "another one": that a pod came back with a new uid and its old volume
 //! stays visible in the redacted copy.
+//!
+//! What comes in any order is put in one: rows of a table whose names hold a hash, the answers of a name server, and
+//! the lines of an output that says the same few things over and over, as forty requests to a service do.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::LazyLock;
 
 use regex::{Captures, Regex};
@@ -68,7 +72,7 @@ pub fn places(record: &Record) -> Vec<Place> {
 fn experiment_places(experiment: &ExperimentRecord, places: &mut Vec<Place>) {
     let mut redactor = Redactor::default();
     let id = &experiment.id;
-    let mut head = format!("{}\n{}\n", experiment.question, experiment.declared);
+    let mut head = format!("{}\ndeclared as {}\n", experiment.question, experiment.declared);
     if let Some(failure) = &experiment.failure {
         head += &redactor.text(failure);
     }
@@ -115,6 +119,8 @@ fn experiment_places(experiment: &ExperimentRecord, places: &mut Vec<Place>) {
 /// Redacts the texts of one experiment, remembering the numbers it gave.
 #[derive(Debug, Default)]
 pub struct Redactor {
+    /// Whether every number is 0: to compare what has none yet.
+    unnumbered: bool,
     uids: HashMap<String, usize>,
     hashes: HashMap<String, usize>,
 }
@@ -138,16 +144,21 @@ impl Redactor {
         out
     }
 
-    /// A transcript. Answers of a name server come in any order, so `sorted` puts the lines in one.
+    /// A transcript; `sorted` when its lines come in any order.
     fn command(&mut self, command: &CommandRecord, sorted: bool) -> String {
         let mut out = format!("$ {}\n", self.words(&shell_words::join(&command.argv)));
-        let mut printed = self.text(&command.stdout) + &self.text(&command.stderr);
-        if sorted {
-            let mut lines: Vec<_> = printed.lines().filter(|line| !line.is_empty()).collect();
+        let printed = self.text(&command.stdout) + &self.text(&command.stderr);
+        let mut lines: Vec<_> = printed.lines().filter(|line| !line.is_empty()).collect();
+        let distinct: BTreeSet<_> = lines.iter().copied().collect();
+        if lines.len() >= 4 * distinct.len().max(3) {
+            out += &distinct.into_iter().collect::<Vec<_>>().join("\n");
+        } else if sorted {
             lines.sort_unstable();
-            printed = lines.join("\n") + "\n";
+            out += &lines.join("\n");
+        } else {
+            out += printed.trim_end_matches('\n');
         }
-        out += &printed;
+        out.push('\n');
         if command.status != 0 {
             out += &format!("# exit status {}\n", command.status);
         }
@@ -174,7 +185,7 @@ impl Redactor {
     /// A line, whatever its columns.
     fn words(&mut self, line: &str) -> String {
         let line = UID.replace_all(line, |found: &Captures| {
-            format!("<uid-{}>", number(&mut self.uids, &found[0]))
+            format!("<uid-{}>", number(self.unnumbered, &mut self.uids, &found[0]))
         });
         let line = DIGEST.replace_all(&line, "<digest>");
         let line = TIME.replace_all(&line, "<time>");
@@ -187,7 +198,7 @@ impl Redactor {
             format!(
                 "{}-<hash-{}>",
                 &found["before"],
-                number(&mut self.hashes, &found["hash"])
+                number(self.unnumbered, &mut self.hashes, &found["hash"])
             )
         });
         let line = AGO.replace_all(&line, "$before<age>$after");
@@ -195,7 +206,10 @@ impl Redactor {
     }
 }
 
-fn number(known: &mut HashMap<String, usize>, text: &str) -> usize {
+fn number(unnumbered: bool, known: &mut HashMap<String, usize>, text: &str) -> usize {
+    if unnumbered {
+        return 0;
+    }
     let next = known.len() + 1;
     *known.entry(text.to_owned()).or_insert(next)
 }
@@ -245,15 +259,20 @@ impl<'a> Table<'a> {
     fn redacted(&self, redactor: &mut Redactor) -> String {
         let mut rows: Vec<Vec<String>> = self.rows.iter().map(|row| self.cells(row)).collect();
         let headings = rows[0].clone();
-        for row in &mut rows[1..] {
-            for (cell, heading) in row.iter_mut().zip(&headings) {
-                let dashes = cell.chars().all(|character| character == '-');
-                *cell = match heading.to_ascii_uppercase().as_str() {
-                    _ if dashes => cell.clone(),
-                    "AGE" | "DURATION" | "LAST SEEN" => "<age>".to_owned(),
-                    _ => redactor.words(cell),
+        rows[1..].iter_mut().for_each(|row| mark_crashes(&headings, row));
+        // Generated names sort by chance: such rows are put in the order of what they say.
+        let named_by_chance = |row: &Vec<String>| row.first().is_some_and(|name| HASH.is_match(name));
+        for group in rows[1..].chunk_by_mut(|one, other| named_by_chance(one) && named_by_chance(other)) {
+            group.sort_by_cached_key(|row| {
+                let mut unnumbered = Redactor {
+                    unnumbered: true,
+                    ..Redactor::default()
                 };
-            }
+                redacted_cells(&mut unnumbered, &headings, row)
+            });
+        }
+        for row in &mut rows[1..] {
+            *row = redacted_cells(redactor, &headings, row);
         }
         // The underline of `kubectl describe` is as long as its heading, so widths come from the rest.
         let indent: String = self.rows[0]
@@ -293,6 +312,28 @@ impl<'a> Table<'a> {
             text.trim().to_owned()
         };
         self.starts.iter().zip(ends).map(cell).collect()
+    }
+}
+
+fn redacted_cells(redactor: &mut Redactor, headings: &[String], row: &[String]) -> Vec<String> {
+    let cells = row.iter().zip(headings);
+    let redacted = cells.map(|(cell, heading)| match heading.to_ascii_uppercase().as_str() {
+        _ if cell.chars().all(|character| character == '-') => cell.clone(),
+        "AGE" | "DURATION" | "LAST SEEN" => "<age>".to_owned(),
+        _ => redactor.words(cell),
+    });
+    redacted.collect()
+}
+
+/// A container that keeps ending is now in error, now backing off, and counts on.
+fn mark_crashes(headings: &[String], row: &mut [String]) {
+    let column = |name: &str| headings.iter().position(|heading| heading == name);
+    let (Some(status), Some(restarts)) = (column("STATUS"), column("RESTARTS")) else {
+        return;
+    };
+    if row.len() > restarts && ["Error", "CrashLoopBackOff"].contains(&row[status].as_str()) {
+        "<crashing>".clone_into(&mut row[status]);
+        "<restarts>".clone_into(&mut row[restarts]);
     }
 }
 
@@ -338,7 +379,7 @@ static RESOURCE_VERSION: LazyLock<Regex> =
 static HASH: LazyLock<Regex> = LazyLock::new(|| {
     let letters = "[bcdfghjklmnpqrstvwxz2456789]";
     pattern(&format!(
-        r"(?P<before>[a-z0-9])-(?P<hash>{letters}{{8,10}}-{letters}{{5}}|{letters}{{8,10}}|{letters}{{5}})\b"
+        r"(?P<before>[a-z0-9])-(?P<hash>{letters}{{6,10}}-{letters}{{5}}|{letters}{{6,10}}|{letters}{{5}})\b"
     ))
 });
 static AGO: LazyLock<Regex> = LazyLock::new(|| pattern(r"(?P<before>\()(\d+[dhms])+(?P<after> ago\))"));
@@ -481,6 +522,42 @@ mod tests {
         };
         assert_eq!(answers("a", "b"), answers("b", "a"));
         assert_ne!(answers("a", "b"), answers("a", "c"));
+    }
+
+    #[test]
+    fn rows_named_by_chance_compare_in_any_order() {
+        let one = redacted(
+            "NAME                     READY   STATUS             RESTARTS     AGE   SET\n\
+             counter-0                1/1     Running            0            9s    counter-6d4b9c7f8\n\
+             plain-7d4b9c7f88-2x9zk   1/1     Running            0            8s\n\
+             plain-7d4b9c7f88-4k2lz   0/1     CrashLoopBackOff   2 (1s ago)   8s\n\
+             plain-7d4b9c7f88-x2x9z   0/1     Error              1 (2s ago)   8s\n",
+        );
+        let other = redacted(
+            "NAME                     READY   STATUS    RESTARTS     AGE   SET\n\
+             counter-0                1/1     Running   0            7s    counter-5c9f7b8d4f\n\
+             plain-5c9f7b8d4f-bbbbb   0/1     Error     1 (2s ago)   6s\n\
+             plain-5c9f7b8d4f-ccccc   0/1     Error     1 (2s ago)   6s\n\
+             plain-5c9f7b8d4f-ddddd   1/1     Running   0            6s\n",
+        );
+        assert_eq!(one, other);
+        assert!(
+            one.contains("plain-<hash-2>   0/1     <crashing>   <restarts>"),
+            "{one}"
+        );
+        assert_ne!(one, redacted(&"NAME READY\n".repeat(2)));
+    }
+
+    #[test]
+    fn an_output_that_says_few_things_often_compares_by_what_it_says() {
+        let answers = |pods: &[&str]| {
+            let lines: Vec<_> = (0..40)
+                .map(|at| format!("{{\"pod\":\"{}\"}}\n", pods[at * at % 7 % pods.len()]))
+                .collect();
+            Redactor::default().command(&fixture::command("kubectl exec", &lines.concat()), false)
+        };
+        assert_eq!(answers(&["a", "b", "c"]), answers(&["c", "b", "a"]));
+        assert_ne!(answers(&["a", "b", "c"]), answers(&["a", "b"]));
     }
 
     #[test]

@@ -23,8 +23,8 @@ for (const figure of document.querySelectorAll(".timeline")) {
     }
   });
   const read = (event) => {
-    const title = event.target.closest("g, rect, path")?.querySelector(":scope > title");
-    if (title) output.textContent = title.textContent;
+    const said = event.target.closest(":has(> title):not(svg)");
+    if (said) output.textContent = said.querySelector(":scope > title").textContent;
   };
   scroll.addEventListener("pointerover", read);
   scroll.addEventListener("click", read);
@@ -51,6 +51,9 @@ search.addEventListener("input", () => {
       }
     }
   });
+  for (const group of document.querySelectorAll(".step, .experiment")) {
+    group.classList.toggle("unfound", words.length > 0 && !group.querySelector("[data-search]:not(.unfound)"));
+  }
   if (!words.length) {
     opened.forEach((fold) => (fold.open = false));
     opened.clear();

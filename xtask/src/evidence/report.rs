@@ -6,10 +6,10 @@ use minijinja::{AutoEscape, Environment, Value, context};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
-use super::block::{command_line, printable};
 use super::grade::{Outcome, written};
 use super::record::{ExperimentRecord, Record, Verdict};
 use super::summary::{Failure, Summary};
+use super::text::{command_line, printable};
 use super::timeline_svg;
 
 /// The document.

@@ -6,9 +6,10 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use super::block::command_line;
+use super::acts::{Act, acts};
 use super::lives::{Lane, Life, Phase, lanes};
-use super::record::{ExperimentRecord, Record, StepRecord};
+use super::record::{ExperimentRecord, Record};
+use super::text::{escaped, shortened};
 
 /// The picture of one experiment.
 pub fn experiment(experiment: &ExperimentRecord) -> String {
@@ -110,95 +111,7 @@ const BADGE_ROW: f64 = 18.0;
 const LETTER: f64 = 6.7;
 const COLOURS: usize = 6;
 
-const STYLE: &str = "\
-.tl{font:12px system-ui,-apple-system,'Segoe UI',sans-serif;--ink:#1c2024;--dim:#59636e;--line:#d3d9de;--paper:#fff;\
---r0:#56b4e9;--r1:#e69f00;--r2:#009e73;--r3:#cc79a7;--r4:#f0e442;--r5:#d55e00;--volume:#8b949e}\
-@media(prefers-color-scheme:dark){.tl{--ink:#e6edf3;--dim:#9aa4ae;--line:#3a424b;--paper:#0d1117;--volume:#6e7781}}\
-@media print{.tl{--ink:#000;--dim:#444;--line:#ccc;--paper:#fff}}\
-.tl text{fill:var(--ink)}.tl .dim{fill:var(--dim)}.tl .letter{fill:#111;font-weight:700;font-size:10px}\
-.tl .paper{fill:var(--paper)}.tl .grid{stroke:var(--line)}.tl .act{stroke:var(--ink);stroke-dasharray:3 3}\
-.tl .badge{fill:var(--ink)}.tl .badge+text{fill:var(--paper);font-size:10px;font-weight:700}\
-.tl .band{fill:var(--dim);opacity:.14}.tl .pending{fill:none;stroke-width:1.5;stroke-dasharray:4 3}\
-.tl .bar{stroke-width:1}.tl .volume{fill:var(--volume)}.tl .mono{font-family:ui-monospace,monospace;font-size:11px}\
-.tl .mark{fill:var(--ink)}.tl .failed{fill:#d1242f}.tl .hatch{stroke:var(--paper);stroke-width:2.5}\
-.tl .r0{fill:var(--r0);stroke:var(--r0)}.tl .r1{fill:var(--r1);stroke:var(--r1)}.tl .r2{fill:var(--r2);stroke:var(--r2)}\
-.tl .r3{fill:var(--r3);stroke:var(--r3)}.tl .r4{fill:var(--r4);stroke:var(--r4)}.tl .r5{fill:var(--r5);stroke:var(--r5)}\
-.tl .pending.r0,.tl .pending.r1,.tl .pending.r2,.tl .pending.r3,.tl .pending.r4,.tl .pending.r5{fill:none}";
-
-/// Something done that may change what the lanes show.
-struct Act {
-    at_ms: u64,
-    ended_ms: u64,
-    holds: bool,
-    failed: bool,
-    says: String,
-}
-
-/// Reading and waiting change nothing; lines for them would hide those that matter.
-fn acts(experiment: &ExperimentRecord) -> Vec<Act> {
-    experiment
-        .steps
-        .iter()
-        .filter(|step| step.error.is_some() || is_act(step))
-        .map(act)
-        .collect()
-}
-
-fn is_act(step: &StepRecord) -> bool {
-    const READING: [&str; 9] = [
-        "get", "describe", "logs", "wait", "rollout", "explain", "version", "events", "auth",
-    ];
-    const INSIDE: [&str; 7] = ["cat", "ls", "nslookup", "wget", "id", "env", "hostname"];
-    let words: Vec<&str> = step
-        .commands
-        .first()
-        .map(|it| it.argv.iter().map(String::as_str).collect())
-        .unwrap_or_default();
-    let verb = words
-        .iter()
-        .skip(1)
-        .find(|word| !word.starts_with('-'))
-        .copied()
-        .unwrap_or_default();
-    match step.kind.as_str() {
-        "install" | "upgrade" | "uninstall" | "hold" => true,
-        "run" if verb == "rollout" => words
-            .iter()
-            .any(|word| ["undo", "restart", "pause", "resume"].contains(word)),
-        "run" => !READING.contains(&verb),
-        "exec" => {
-            let inside = words
-                .iter()
-                .skip_while(|word| **word != "--")
-                .nth(1)
-                .copied()
-                .unwrap_or_default();
-            !INSIDE.contains(&inside)
-        }
-        _ => false,
-    }
-}
-
-fn act(step: &StepRecord) -> Act {
-    let says = match step.commands.as_slice() {
-        _ if step.kind == "hold" => {
-            format!(
-                "watch for {:.1} s",
-                (step.ended_ms - step.started_ms.min(step.ended_ms)) as f64 / 1000.0
-            )
-        }
-        [] => format!("{} {}", step.kind, step.name),
-        [only] => command_line(&only.argv),
-        [first, others @ ..] => format!("{} (and {} more)", command_line(&first.argv), others.len()),
-    };
-    Act {
-        at_ms: step.started_ms,
-        ended_ms: step.ended_ms,
-        holds: step.kind == "hold",
-        failed: step.error.is_some(),
-        says,
-    }
-}
+const STYLE: &str = include_str!("timeline_svg.css");
 
 fn lane_height(lane: &Lane, compact: bool) -> f64 {
     match (lane.is_pod, compact) {
@@ -393,7 +306,7 @@ impl Canvas {
             .as_ref()
             .and_then(|revision| self.revisions.get(revision))
             .copied();
-        let class = place.map_or("r5".to_owned(), |place| format!("r{}", place % COLOURS));
+        let class = place.map_or("none".to_owned(), |place| format!("r{}", place % COLOURS));
         let revision = life.revision.as_deref().unwrap_or("no revision");
         for span in &life.spans {
             let (x, width) = (
@@ -508,6 +421,15 @@ impl Canvas {
             ));
             x = self.legend_text("container restarted", x + 18.0, y);
         }
+        if lanes
+            .iter()
+            .filter(|lane| lane.is_pod)
+            .flat_map(|lane| &lane.lives)
+            .any(|life| life.revision.is_none())
+        {
+            self.shape(Phase::Ready, "none", x, y, 20.0, 16.0);
+            x = self.legend_text("no revision: a pod of no set", x + 26.0, y);
+        }
         if volumes {
             self.put(format_args!(
                 "<rect class=\"volume\" x=\"{x:.1}\" y=\"{:.1}\" width=\"22\" height=\"6\"/>",
@@ -612,34 +534,6 @@ fn letter(place: usize) -> char {
     char::from(b'A' + (place % 26) as u8)
 }
 
-fn shortened(text: &str, most: usize) -> String {
-    let text: String = text
-        .chars()
-        .map(|it| if it.is_control() { ' ' } else { it })
-        .collect();
-    match text.char_indices().nth(most) {
-        Some((end, _)) => format!("{}…", &text[..end]),
-        None => text,
-    }
-}
-
-/// Text as XML has it; characters XML does not know are left out.
-fn escaped(text: &str) -> String {
-    let mut out = String::new();
-    for character in text.chars() {
-        match character {
-            '&' => out += "&amp;",
-            '<' => out += "&lt;",
-            '>' => out += "&gt;",
-            '"' => out += "&quot;",
-            '\n' | '\t' => out.push(' '),
-            control if control.is_control() || matches!(control, '\u{fffe}' | '\u{ffff}') => {}
-            other => out.push(other),
-        }
-    }
-    out
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::fixture;
@@ -668,25 +562,6 @@ mod tests {
             picture.contains("kubectl patch &apos;")
                 || picture.contains("kubectl patch '&lt;script&gt;&amp;'")
         );
-    }
-
-    #[test]
-    fn only_what_can_change_something_becomes_a_line() {
-        let (_, record) = fixture::passing();
-        let says = |place: usize| -> Vec<String> {
-            acts(&record.experiments[place])
-                .into_iter()
-                .map(|act| act.says)
-                .collect()
-        };
-        assert_eq!(
-            says(0),
-            [
-                "helm upgrade --install counter chart --namespace persistence",
-                "kubectl delete pod counter-0 --namespace persistence"
-            ]
-        );
-        assert_eq!(says(1).last().unwrap(), "watch for 1.2 s");
     }
 
     #[test]

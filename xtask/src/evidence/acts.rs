@@ -1,0 +1,109 @@
+//! What was done in an experiment that may change what its timeline shows.
+
+use super::record::{ExperimentRecord, StepRecord};
+use super::text::command_line;
+
+/// Reading and waiting change nothing; lines for them would hide those that matter.
+pub fn acts(experiment: &ExperimentRecord) -> Vec<Act> {
+    experiment
+        .steps
+        .iter()
+        .filter(|step| step.error.is_some() || is_act(step))
+        .map(act)
+        .collect()
+}
+
+/// Something done that may change what the lanes show.
+pub struct Act {
+    /// When, in milliseconds.
+    pub at_ms: u64,
+    /// When it ended, in milliseconds.
+    pub ended_ms: u64,
+    /// Whether it is a time of watching.
+    pub holds: bool,
+    /// Whether it failed.
+    pub failed: bool,
+    /// Its command.
+    pub says: String,
+}
+
+fn is_act(step: &StepRecord) -> bool {
+    const READING: [&str; 9] = [
+        "get", "describe", "logs", "wait", "rollout", "explain", "version", "events", "auth",
+    ];
+    const INSIDE: [&str; 7] = ["cat", "ls", "nslookup", "wget", "id", "env", "hostname"];
+    let words: Vec<&str> = step
+        .commands
+        .first()
+        .map(|it| it.argv.iter().map(String::as_str).collect())
+        .unwrap_or_default();
+    let verb = words
+        .iter()
+        .skip(1)
+        .find(|word| !word.starts_with('-'))
+        .copied()
+        .unwrap_or_default();
+    match step.kind.as_str() {
+        "install" | "upgrade" | "uninstall" | "hold" => true,
+        "run" if verb == "rollout" => words
+            .iter()
+            .any(|word| ["undo", "restart", "pause", "resume"].contains(word)),
+        "run" => !READING.contains(&verb),
+        "exec" => {
+            let inside = words
+                .iter()
+                .skip_while(|word| **word != "--")
+                .nth(1)
+                .copied()
+                .unwrap_or_default();
+            !INSIDE.contains(&inside)
+        }
+        _ => false,
+    }
+}
+
+fn act(step: &StepRecord) -> Act {
+    let says = match step.commands.as_slice() {
+        _ if step.kind == "hold" => {
+            format!(
+                "watch for {:.1} s",
+                (step.ended_ms - step.started_ms.min(step.ended_ms)) as f64 / 1000.0
+            )
+        }
+        [] => format!("{} {}", step.kind, step.name),
+        [only] => command_line(&only.argv),
+        [first, others @ ..] => format!("{} (and {} more)", command_line(&first.argv), others.len()),
+    };
+    Act {
+        at_ms: step.started_ms,
+        ended_ms: step.ended_ms,
+        holds: step.kind == "hold",
+        failed: step.error.is_some(),
+        says,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fixture;
+    use super::*;
+
+    #[test]
+    fn only_what_can_change_something_becomes_a_line() {
+        let (_, record) = fixture::passing();
+        let says = |place: usize| -> Vec<String> {
+            acts(&record.experiments[place])
+                .into_iter()
+                .map(|act| act.says)
+                .collect()
+        };
+        assert_eq!(
+            says(0),
+            [
+                "helm upgrade --install counter chart --namespace persistence",
+                "kubectl delete pod counter-0 --namespace persistence"
+            ]
+        );
+        assert_eq!(says(1).last().unwrap(), "watch for 1.2 s");
+    }
+}
