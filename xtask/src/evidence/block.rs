@@ -200,10 +200,9 @@ impl Source<'_> {
 
     fn picture(&self, title: &str, file: &str) -> String {
         let title = text(title).replace(['[', ']'], "");
-        format!(
-            "![The life of every pod over time: {title}]({}/{file})",
-            self.pictures
-        )
+        // On a phone its letters are too small to read; the link opens the picture alone.
+        let target = format!("{}/{file}", self.pictures);
+        format!("[![The life of every pod over time: {title}]({target})]({target})")
     }
 
     fn rest(&self, experiment: &ExperimentRecord) -> String {
@@ -263,7 +262,7 @@ pub fn rubric(grade: &Grade) -> String {
         let why = item
             .why
             .as_deref()
-            .map(|why| format!(": {}", text(why)))
+            .map(|why| format!(" ({})", text(why)))
             .unwrap_or_default();
         out += &format!("\n- **−{}** {}{why}", written(item.of), text(&item.says));
     }
