@@ -286,6 +286,20 @@ mod tests {
     }
 
     #[test]
+    fn a_lost_claim_leaves_nothing_over_for_the_headings_beside_it() {
+        let (mut lab, mut record) = fixture::passing();
+        lab.experiments[2].claims[0].criterion = "documentation".to_owned();
+        record.experiments[2].claims[0].verdict = Verdict::Fails;
+        let grade = grade(
+            &lab,
+            &record,
+            &headings(&["Overview", "Persistence test", "Network identity"]),
+        );
+        let documentation = grade.criteria.iter().find(|it| it.id == "documentation").unwrap();
+        assert_eq!((documentation.points, documentation.of), (0.5, 1.5));
+    }
+
+    #[test]
     fn a_heading_with_a_faulty_block_earns_nothing() {
         let (lab, record) = fixture::passing();
         let mut headings = headings(&["Overview", "Persistence test", "Network identity"]);
@@ -309,6 +323,15 @@ mod tests {
         assert_eq!(standing("count-survives"), Standing::Lost);
         assert_eq!(standing("reverse-order"), Standing::NotJudged);
         assert!(grade.points < grade.of);
+    }
+
+    #[test]
+    fn a_claim_nobody_judged_is_enough_to_fail_a_run() {
+        let (lab, mut record) = fixture::passing();
+        record.experiments[2].claims[0].verdict = Verdict::NotJudged;
+        assert_eq!(grade(&lab, &record, &Headings::new()).outcome, Outcome::Fails);
+        record.broke = Some("the cluster went away".to_owned());
+        assert_eq!(grade(&lab, &record, &Headings::new()).outcome, Outcome::Broke);
     }
 
     #[test]

@@ -504,6 +504,7 @@ mod tests {
                 "Liveness: delay=0s timeout=1s period=2s",
                 "Liveness: delay=0s timeout=1s period=2s",
             ),
+            (&format!("sha256:{}", "0af9".repeat(16)), "sha256:<digest>"),
             ("v1.37.0", "v1.37.0"),
             ("64Mi 10m", "64Mi 10m"),
         ] {

@@ -199,6 +199,7 @@ mod tests {
     fn a_changed_claim_step_or_rubric_is_named() {
         let (mut lab, record) = fixture::passing();
         lab.experiments[0].claims[0].expect.push_str(" && true");
+        lab.experiments[0].question.push('?');
         lab.experiments[1].steps.pop();
         lab.experiments[2].steps.swap(0, 1);
         lab.rubric[0].points = 4.0;
@@ -206,6 +207,7 @@ mod tests {
             differences(&lab, &record),
             [
                 "the rubric changed since the run",
+                "the question of experiment `persistence` changed since the run",
                 "claim `count-survives` of experiment `persistence` changed since the run",
                 "experiment `rolling-update` had 4 steps and has 3",
                 "step 1 of experiment `dns` was install `install-1` and is resolve `lookups`",
