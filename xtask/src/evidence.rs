@@ -130,16 +130,16 @@ pub fn check(paths: &Paths, lab: &LabSpec) -> Result<Vec<Difference>> {
     if let (Some((_, fresh)), Some(page)) = (&rendering.page, &rendering.parsed) {
         found.extend(block_differences(page, fresh));
     }
-    for (name, fresh) in &rendering.pictures {
+    for (name, fresh) in &rendering.beside {
         let committed = fs::read_to_string(folder.folder.join(name)).unwrap_or_default();
         if committed != *fresh {
             found.push(Difference::new(
-                format!("{shown}/{name} is not the picture of the recorded run"),
+                format!("{shown}/{name} is not that of the recorded run"),
                 DOCS,
             ));
         }
     }
-    for name in folder.foreign_pictures(&rendering.pictures)? {
+    for name in folder.foreign_pictures(&rendering.beside)? {
         found.push(Difference::new(
             format!("{shown}/{name} belongs to no experiment"),
             DOCS,
@@ -304,14 +304,15 @@ struct Rendering {
     parsed: Option<Page>,
     /// The page as it should be, and where; absent while it has faults.
     page: Option<(PathBuf, String)>,
-    pictures: BTreeMap<String, String>,
+    /// The pictures and the record's schema, by file name.
+    beside: BTreeMap<String, String>,
     headings: Headings,
     faults: Vec<Fault>,
 }
 
 impl Rendering {
     fn of(folder: &Folder, lab: &LabSpec, record: &Record) -> Result<Self> {
-        let mut pictures: BTreeMap<String, String> = record
+        let mut beside: BTreeMap<String, String> = record
             .experiments
             .iter()
             .map(|experiment| {
@@ -321,11 +322,12 @@ impl Rendering {
                 )
             })
             .collect();
-        pictures.insert("timeline.svg".to_owned(), timeline_svg::run(record));
+        beside.insert("timeline.svg".to_owned(), timeline_svg::run(record));
+        beside.insert("run.schema.json".to_owned(), json(&record::schema())?);
         let mut rendering = Self {
             parsed: None,
             page: None,
-            pictures,
+            beside,
             headings: Headings::new(),
             faults: Vec::new(),
         };
@@ -359,10 +361,10 @@ impl Rendering {
     }
 
     fn put(&self, folder: &Folder, files: &mut Vec<PathBuf>) -> Result<()> {
-        for (name, picture) in &self.pictures {
-            folder.put(name, picture, files)?;
+        for (name, text) in &self.beside {
+            folder.put(name, text, files)?;
         }
-        for name in folder.foreign_pictures(&self.pictures)? {
+        for name in folder.foreign_pictures(&self.beside)? {
             let file = folder.folder.join(name);
             fs::remove_file(&file).with_context(|| format!("cannot remove {}", file.display()))?;
             files.push(file);
@@ -422,14 +424,14 @@ impl Folder {
     }
 
     /// Pictures of experiments that are no more.
-    fn foreign_pictures(&self, pictures: &BTreeMap<String, String>) -> Result<Vec<String>> {
+    fn foreign_pictures(&self, beside: &BTreeMap<String, String>) -> Result<Vec<String>> {
         let entries = match fs::read_dir(&self.folder) {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
             entries => entries.with_context(|| format!("cannot list {}", self.folder.display()))?,
         };
         let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
         let foreign = |name: &String| {
-            name.starts_with("timeline-") && name.ends_with(".svg") && !pictures.contains_key(name)
+            name.starts_with("timeline-") && name.ends_with(".svg") && !beside.contains_key(name)
         };
         let mut names: Vec<String> = names.filter(foreign).collect();
         names.sort();

@@ -267,8 +267,16 @@ mod tests {
         let mut timeline = record.experiments[1].timeline.clone();
         let before = lanes(&timeline, 11_000);
         let first = timeline[0].clone();
-        let told = |what: &str, at_ms: u64| Transition { what: what.to_owned(), at_ms, ..first.clone() };
-        timeline.extend([told("running", 3_000), told("unready", 8_300), told("ready", 8_400)]);
+        let told = |what: &str, at_ms: u64| Transition {
+            what: what.to_owned(),
+            at_ms,
+            ..first.clone()
+        };
+        timeline.extend([
+            told("running", 3_000),
+            told("unready", 8_300),
+            told("ready", 8_400),
+        ]);
         timeline.sort_by_key(|transition| transition.at_ms);
         assert_eq!(lanes(&timeline, 11_000), before);
     }
