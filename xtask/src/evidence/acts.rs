@@ -37,12 +37,7 @@ fn is_act(step: &StepRecord) -> bool {
         .first()
         .map(|it| it.argv.iter().map(String::as_str).collect())
         .unwrap_or_default();
-    let verb = words
-        .iter()
-        .skip(1)
-        .find(|word| !word.starts_with('-'))
-        .copied()
-        .unwrap_or_default();
+    let verb = verb(&words);
     match step.kind.as_str() {
         "install" | "upgrade" | "uninstall" | "hold" => true,
         "run" if verb == "rollout" => words
@@ -60,6 +55,19 @@ fn is_act(step: &StepRecord) -> bool {
         }
         _ => false,
     }
+}
+
+/// The first word that is neither an option nor the value of one: `get` in `kubectl --namespace lab get pods`.
+fn verb<'a>(words: &[&'a str]) -> &'a str {
+    let mut words = words.iter().skip(1);
+    while let Some(word) = words.next() {
+        match word.strip_prefix('-') {
+            None => return word,
+            Some(option) if !option.contains('=') => _ = words.next(),
+            Some(_) => {}
+        }
+    }
+    ""
 }
 
 fn act(step: &StepRecord) -> Act {
@@ -105,5 +113,18 @@ mod tests {
             ]
         );
         assert_eq!(says(1).last().unwrap(), "watch for 1.2 s");
+    }
+
+    #[test]
+    fn the_verb_stands_behind_options_and_their_values() {
+        let verb = |line: &str| verb(&line.split(' ').collect::<Vec<_>>()).to_owned();
+        for line in [
+            "kubectl get pods",
+            "kubectl --namespace lab get",
+            "kubectl --namespace=lab -v 3 get pods",
+        ] {
+            assert_eq!(verb(line), "get");
+        }
+        assert_eq!(verb("kubectl --namespace lab"), "");
     }
 }

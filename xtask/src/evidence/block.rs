@@ -6,7 +6,7 @@ use std::str::FromStr;
 use super::grade::{Grade, ItemKind, Standing, written};
 use super::record::{ClaimRecord, CommandRecord, ExperimentRecord, Record, StepRecord, Verdict};
 use super::stale;
-use super::text::{command_line, printable, shortened};
+use super::text::{command_line, printable, shortened, value};
 use crate::lab::spec::LabSpec;
 
 /// Long values are cut on the page; `run.json` and the report have them whole.
@@ -314,7 +314,7 @@ fn seen(claim: &ClaimRecord) -> String {
             format!(
                 "{} = {}",
                 code(&shortened(&seen.part, SHOWN_CHARS)),
-                code(&shortened(&seen.value.to_string(), SHOWN_CHARS))
+                code(&shortened(&value(&seen.value), SHOWN_CHARS))
             )
         })
         .collect();

@@ -7,6 +7,7 @@ use quick_junit::{NonSuccessKind, Report, TestCase, TestCaseStatus, TestSuite};
 
 use super::block::console_text;
 use super::record::{ClaimRecord, CommandRecord, ExperimentRecord, Record, Verdict};
+use super::text::value;
 
 /// The document.
 pub fn document(record: &Record) -> Result<String> {
@@ -55,7 +56,7 @@ fn case(claim: &ClaimRecord) -> TestCase {
     }
     let mut seen = format!("expected: {}\n", claim.expect);
     for part in &claim.values {
-        seen += &format!("seen:     {} = {}\n", part.part, part.value);
+        seen += &format!("seen:     {} = {}\n", part.part, value(&part.value));
     }
     if matches!(claim.verdict, Verdict::Fails | Verdict::NotJudged) {
         status.set_description(format!("{}\n{seen}{}", claim.says, message.unwrap_or_default()));

@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 use super::grade::{Outcome, written};
 use super::record::{ExperimentRecord, Record, Verdict};
 use super::summary::{Failure, Summary};
-use super::text::{command_line, printable};
+use super::text::{command_line, printable, value};
 use super::timeline_svg;
 
 /// The document.
@@ -114,8 +114,8 @@ fn environment() -> Environment<'static> {
     environment.add_filter("seconds", |ms: u64| format!("{:.1}", ms as f64 / 1000.0));
     environment.add_filter("moment", |at: String| at.replace('T', " ").replace('Z', " UTC"));
     environment.add_filter("command_line", |argv: Vec<String>| command_line(&argv));
-    environment.add_filter("value", |value: Value| {
-        serde_json::to_string(&value).unwrap_or_else(|_| value.to_string())
+    environment.add_filter("value", |seen: Value| {
+        serde_json::to_value(&seen).map_or_else(|_| seen.to_string(), |seen| value(&seen))
     });
     environment.add_filter("verdict_mark", |verdict: String| mark(&verdict));
     environment.add_filter("standing_mark", |standing: String| mark(&standing));

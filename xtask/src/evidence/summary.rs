@@ -5,6 +5,7 @@ use serde::Serialize;
 use super::block;
 use super::grade::{Grade, Outcome, written};
 use super::record::{ClaimRecord, CommandRecord, ExperimentRecord, Record, Seen, Verdict};
+use super::text::value;
 use crate::lab::spec::LabSpec;
 
 /// A run in short.
@@ -160,7 +161,7 @@ impl Failure {
             out += &format!("\n  expected: {expected}");
         }
         for seen in &self.seen {
-            out += &format!("\n  seen:     {} = {}", seen.part, seen.value);
+            out += &format!("\n  seen:     {} = {}", seen.part, value(&seen.value));
         }
         if let Some(message) = &self.message {
             out += &format!("\n  why:      {message}");

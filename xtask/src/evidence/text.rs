@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::sync::LazyLock;
 
 use regex::Regex;
+use serde_json::Value;
 
 /// A command line as one would paste it; the program without the folder it was found in.
 pub fn command_line(argv: &[String]) -> String {
@@ -36,6 +37,22 @@ pub fn printable(text: &str) -> String {
     text.chars()
         .filter(|it| !it.is_control() || *it == '\n' || *it == '\t')
         .collect()
+}
+
+/// A value as a reader wants it: of Kubernetes objects their names, of everything else its JSON.
+pub fn value(value: &Value) -> String {
+    let is_object = |value: &Value| value.pointer("/metadata/name").is_some();
+    match value {
+        Value::Object(entries) if !entries.is_empty() && entries.values().all(is_object) => {
+            let names: Vec<_> = entries.keys().map(String::as_str).collect();
+            format!("{{{}}}", names.join(", "))
+        }
+        object if is_object(object) => {
+            let told = |at: &str| object.pointer(at).and_then(Value::as_str).unwrap_or("object");
+            format!("{} {}", told("/kind"), told("/metadata/name"))
+        }
+        other => other.to_string(),
+    }
 }
 
 /// The beginning of a text, on one line, with an ellipsis where it was cut.
@@ -91,6 +108,17 @@ mod tests {
     #[test]
     fn colours_and_control_characters_are_left_out() {
         assert_eq!(printable("\u{1b}[1;31mred\u{1b}[0m\r\n\ttab\u{0}"), "red\n\ttab");
+    }
+
+    #[test]
+    fn objects_of_kubernetes_are_told_by_name() {
+        let service =
+            |name: &str| serde_json::json!({"kind": "Service", "metadata": {"name": name, "uid": "x"}});
+        let services = serde_json::json!({"counter": service("counter"), "other": service("other")});
+        assert_eq!(value(&services), "{counter, other}");
+        assert_eq!(value(&service("counter")), "Service counter");
+        assert_eq!(value(&serde_json::json!({"counter-0": 3})), "{\"counter-0\":3}");
+        assert_eq!(value(&serde_json::json!({})), "{}");
     }
 
     #[test]
