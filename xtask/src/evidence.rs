@@ -12,6 +12,7 @@ pub mod timeline_svg;
 mod lives;
 mod acts;
 mod text;
+mod table;
 pub mod summary;
 mod junit;
 mod report;

@@ -95,6 +95,7 @@ async fn run_one(experiment: &Experiment, mut bench: Bench<'_>, note: impl Fn(St
             steps.push(StepRecord {
                 name: label.clone(),
                 kind: step.kind().to_owned(),
+                values: stale::values(step),
                 started_ms,
                 ended_ms,
                 commands: std::mem::take(&mut bench.commands),

@@ -79,8 +79,8 @@ fn act(step: &StepRecord) -> Act {
             )
         }
         [] => format!("{} {}", step.kind, step.name),
-        [only] => command_line(&only.argv),
-        [first, others @ ..] => format!("{} (and {} more)", command_line(&first.argv), others.len()),
+        [only] => told(&only.argv, &step.values),
+        [first, others @ ..] => format!("{} (and {} more)", told(&first.argv, &step.values), others.len()),
     };
     Act {
         at_ms: step.started_ms,
@@ -89,6 +89,25 @@ fn act(step: &StepRecord) -> Act {
         failed: step.error.is_some(),
         says,
     }
+}
+
+/// The command without what is the same for all commands of an experiment, and the values its file of values holds.
+fn told(argv: &[String], values: &[String]) -> String {
+    let mut words = Vec::new();
+    let mut argv = argv.iter();
+    while let Some(word) = argv.next() {
+        match word.as_str() {
+            "--namespace" | "--values" => _ = argv.next(),
+            option if option.starts_with("--timeout=") => {}
+            _ => words.push(word.clone()),
+        }
+    }
+    let comment = if values.is_empty() {
+        String::new()
+    } else {
+        format!("  # {}", values.join(", "))
+    };
+    command_line(&words) + &comment
 }
 
 #[cfg(test)]
@@ -108,10 +127,11 @@ mod tests {
         assert_eq!(
             says(0),
             [
-                "helm upgrade --install counter chart --namespace persistence",
-                "kubectl delete pod counter-0 --namespace persistence"
+                "helm upgrade --install counter chart",
+                "kubectl delete pod counter-0"
             ]
         );
+        assert!(says(1)[1].ends_with("# podAnnotations.round: 2"));
         assert_eq!(says(1).last().unwrap(), "watch for 1.2 s");
     }
 

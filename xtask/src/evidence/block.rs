@@ -5,7 +5,6 @@ use std::str::FromStr;
 
 use super::grade::{Grade, ItemKind, Standing, written};
 use super::record::{ClaimRecord, CommandRecord, ExperimentRecord, Record, StepRecord, Verdict};
-use super::stale;
 use super::text::{command_line, printable, shortened, value};
 use crate::lab::spec::LabSpec;
 
@@ -117,10 +116,7 @@ impl Selector {
             .steps
             .iter()
             .enumerate()
-            .map(|(place, step)| {
-                stale::given_name(step)
-                    .map_or_else(|| format!("{}-{}", stale::kind(step), place + 1), str::to_owned)
-            })
+            .map(|(place, step)| step.label(place))
             .collect();
         if names.contains(step) {
             return Ok(());
@@ -327,6 +323,10 @@ fn transcript(step: &StepRecord) -> String {
         true => "*This step ran no command.*".to_owned(),
         false => console(&step.commands.iter().collect::<Vec<_>>()),
     };
+    if !step.values.is_empty() {
+        let values: Vec<_> = step.values.iter().map(|value| code(value)).collect();
+        out = format!("With the values {}:\n\n{out}", values.join(", "));
+    }
     if let Some(error) = &step.error {
         out += &format!("\n\nThe step failed:\n\n{}", fenced("text", error));
     }

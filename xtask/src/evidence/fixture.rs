@@ -360,11 +360,11 @@ fn record(lab: &LabSpec) -> Record {
 }
 
 fn step_record(place: usize, step: &Step) -> StepRecord {
-    let kind = super::stale::kind(step);
     let started_ms = 600 + 1_500 * place as u64;
     StepRecord {
-        name: super::stale::given_name(step).map_or_else(|| format!("{kind}-{}", place + 1), str::to_owned),
-        kind: kind.to_owned(),
+        name: step.label(place),
+        kind: step.kind().to_owned(),
+        values: super::stale::values(step),
         started_ms,
         ended_ms: started_ms + 1_200,
         commands: Vec::new(),

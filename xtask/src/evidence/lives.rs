@@ -156,6 +156,9 @@ impl Life {
         match what {
             // A pod asked to go stays so, whatever its readiness says meanwhile.
             "deleted" => self.close(at),
+            _ if !self.open => {}
+            // The pod of a job stays as an object when its work is done.
+            "succeeded" | "failed" if current != Phase::Terminating => self.close(at),
             _ if current == Phase::Terminating => {}
             "terminating" => self.enter(Phase::Terminating, at),
             "running" if current == Phase::Ready => {}
@@ -279,6 +282,24 @@ mod tests {
         ]);
         timeline.sort_by_key(|transition| transition.at_ms);
         assert_eq!(lanes(&timeline, 11_000), before);
+    }
+
+    #[test]
+    fn a_pod_that_did_its_work_ends_though_its_object_stays() {
+        let (_, record) = fixture::passing();
+        let mut timeline = record.experiments[1].timeline[..4].to_vec();
+        let told = |what: &str, at_ms: u64| Transition {
+            what: what.to_owned(),
+            at_ms,
+            ..timeline[0].clone()
+        };
+        let more = [
+            told("succeeded", 2_500),
+            told("unready", 2_600),
+            told("deleted", 9_000),
+        ];
+        timeline.extend(more);
+        assert_eq!(lanes(&timeline, 11_000)[0].lives[0].until_ms(), 2_500);
     }
 
     #[test]

@@ -17,8 +17,7 @@ use sha2::{Digest, Sha256};
 use super::block::Selector;
 use super::grade::Headings;
 use super::record::Record;
-use super::stale;
-use crate::lab::spec::LabSpec;
+use crate::lab::spec::{LabSpec, Step};
 
 /// A page taken apart.
 #[derive(Debug, Clone)]
@@ -180,7 +179,7 @@ impl Page {
             {
                 continue;
             }
-            let named: BTreeSet<_> = experiment.steps.iter().filter_map(stale::given_name).collect();
+            let named: BTreeSet<_> = experiment.steps.iter().filter_map(Step::name).collect();
             let here = selectors
                 .iter()
                 .filter(|(_, selector)| selector.experiment() == Some(&experiment.id));

@@ -100,6 +100,9 @@ pub struct StepRecord {
     pub name: String,
     /// Its kind, as in the lab file: `install`, `run`, `exec`, …
     pub kind: String,
+    /// The values it asked the chart for, which its command line hides in a file: `updateStrategy.partition: 1`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub values: Vec<String>,
     /// When it began, in milliseconds.
     pub started_ms: u64,
     /// When it ended, in milliseconds.
@@ -140,7 +143,7 @@ pub struct Transition {
     /// Its uid: a StatefulSet's pod returns under its old name with a new one.
     pub uid: String,
     /// What happened: for pods `created`, `scheduled`, `running`, `ready`, `unready`, `restarted`,
-    /// `terminating`, `deleted`; for others `created`, `changed`, `bound`, `deleted`; for events their reason.
+    /// `succeeded`, `failed`, `terminating`, `deleted`; for others `created`, `changed`, `bound`, `deleted`; for events their reason.
     pub what: String,
     /// The resourceVersion that carried it.
     pub resource_version: String,

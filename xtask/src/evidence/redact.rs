@@ -27,6 +27,7 @@ use regex::{Captures, Regex};
 use serde_json::Value;
 
 use super::record::{CommandRecord, ExperimentRecord, Record};
+use super::table::Table;
 use super::text;
 
 /// One place of the evidence and its redacted text: what two runs are compared by.
@@ -135,7 +136,7 @@ impl Redactor {
         let mut at = 0;
         while at < lines.len() {
             if let Some(table) = Table::starting_at(&lines[at..]) {
-                out += &table.redacted(self);
+                out += &self.table(&table);
                 at += table.rows.len();
             } else {
                 out += self.words(lines[at]).trim_end();
@@ -191,6 +192,28 @@ impl Redactor {
         }
     }
 
+    /// A table, its columns aligned anew.
+    fn table(&mut self, table: &Table) -> String {
+        let mut rows = table.cells();
+        let headings = rows[0].clone();
+        rows[1..].iter_mut().for_each(|row| mark_crashes(&headings, row));
+        // Generated names sort by chance: such rows are put in the order of what they say.
+        let named_by_chance = |row: &Vec<String>| row.first().is_some_and(|name| HASH.is_match(name));
+        for group in rows[1..].chunk_by_mut(|one, other| named_by_chance(one) && named_by_chance(other)) {
+            group.sort_by_cached_key(|row| {
+                let mut unnumbered = Redactor {
+                    unnumbered: true,
+                    ..Redactor::default()
+                };
+                redacted_cells(&mut unnumbered, &headings, row)
+            });
+        }
+        for row in &mut rows[1..] {
+            *row = redacted_cells(self, &headings, row);
+        }
+        table.laid_out(&rows)
+    }
+
     /// A line, whatever its columns.
     fn words(&mut self, line: &str) -> String {
         let line = UID.replace_all(line, |found: &Captures| {
@@ -212,115 +235,6 @@ impl Redactor {
         });
         let line = AGO.replace_all(&line, "$before<age>$after");
         DURATION.replace_all(&line, "$before<duration>").into_owned()
-    }
-}
-
-fn number(unnumbered: bool, known: &mut HashMap<String, usize>, text: &str) -> usize {
-    if unnumbered {
-        return 0;
-    }
-    let next = known.len() + 1;
-    *known.entry(text.to_owned()).or_insert(next)
-}
-
-fn is_moment(name: &str) -> bool {
-    name.contains("_ms") || name.contains("_at") || name.contains("duration")
-}
-
-/// A table as kubectl and helm print it: a heading whose columns every row keeps to.
-struct Table<'a> {
-    /// Where the columns start, in characters. Empty for helm, which separates by tabs.
-    starts: Vec<usize>,
-    rows: Vec<&'a str>,
-}
-
-impl<'a> Table<'a> {
-    /// The table whose heading is the first of these lines: capitals, or underlined with dashes.
-    fn starting_at(lines: &[&'a str]) -> Option<Self> {
-        let heading = *lines.first()?;
-        if heading.contains('\t') && capitals(heading) {
-            let rows = lines
-                .iter()
-                .copied()
-                .take_while(|line| line.contains('\t'))
-                .collect();
-            return Some(Self {
-                starts: Vec::new(),
-                rows,
-            });
-        }
-        let underlined = lines.get(1).is_some_and(|next| {
-            next.contains("--") && next.chars().all(|character| character == '-' || character == ' ')
-        });
-        let starts = column_starts(heading);
-        if starts.len() < 2 || !(capitals(heading) || underlined) {
-            return None;
-        }
-        let fits = |line: &&&str| {
-            let line: Vec<char> = line.chars().collect();
-            let blank = |at: usize| line.get(at).is_none_or(|character| *character == ' ');
-            !line.is_empty() && starts[1..].iter().all(|start| blank(start - 1))
-        };
-        let rows = lines.iter().take_while(fits).copied().collect();
-        Some(Self { starts, rows })
-    }
-
-    fn redacted(&self, redactor: &mut Redactor) -> String {
-        let mut rows: Vec<Vec<String>> = self.rows.iter().map(|row| self.cells(row)).collect();
-        let headings = rows[0].clone();
-        rows[1..].iter_mut().for_each(|row| mark_crashes(&headings, row));
-        // Generated names sort by chance: such rows are put in the order of what they say.
-        let named_by_chance = |row: &Vec<String>| row.first().is_some_and(|name| HASH.is_match(name));
-        for group in rows[1..].chunk_by_mut(|one, other| named_by_chance(one) && named_by_chance(other)) {
-            group.sort_by_cached_key(|row| {
-                let mut unnumbered = Redactor {
-                    unnumbered: true,
-                    ..Redactor::default()
-                };
-                redacted_cells(&mut unnumbered, &headings, row)
-            });
-        }
-        for row in &mut rows[1..] {
-            *row = redacted_cells(redactor, &headings, row);
-        }
-        // The underline of `kubectl describe` is as long as its heading, so widths come from the rest.
-        let indent: String = self.rows[0]
-            .chars()
-            .take_while(|character| *character == ' ')
-            .collect();
-        let widths: Vec<usize> = (0..headings.len())
-            .map(|column| {
-                rows.iter()
-                    .filter_map(|row| row.get(column))
-                    .map(|cell| cell.chars().count())
-                    .max()
-            })
-            .map(Option::unwrap_or_default)
-            .collect();
-        let mut out = String::new();
-        for row in rows {
-            let mut line = indent.clone();
-            for (cell, width) in row.iter().zip(&widths) {
-                line += &format!("{cell:width$}   ");
-            }
-            out += line.trim_end();
-            out.push('\n');
-        }
-        out
-    }
-
-    fn cells(&self, row: &str) -> Vec<String> {
-        if self.starts.is_empty() {
-            return row.split('\t').map(|cell| cell.trim().to_owned()).collect();
-        }
-        let characters: Vec<char> = row.chars().collect();
-        let ends = self.starts[1..].iter().copied().chain([usize::MAX]);
-        let cell = |(start, end): (&usize, usize)| {
-            let end = end.min(characters.len());
-            let text: String = characters.get(*start..end).unwrap_or_default().iter().collect();
-            text.trim().to_owned()
-        };
-        self.starts.iter().zip(ends).map(cell).collect()
     }
 }
 
@@ -346,17 +260,16 @@ fn mark_crashes(headings: &[String], row: &mut [String]) {
     }
 }
 
-fn capitals(heading: &str) -> bool {
-    heading.chars().any(char::is_alphabetic) && !heading.chars().any(char::is_lowercase)
+fn number(unnumbered: bool, known: &mut HashMap<String, usize>, text: &str) -> usize {
+    if unnumbered {
+        return 0;
+    }
+    let next = known.len() + 1;
+    *known.entry(text.to_owned()).or_insert(next)
 }
 
-/// Where the cells of a heading start; cells are two spaces or more apart (`ACCESS MODES` is one).
-fn column_starts(heading: &str) -> Vec<usize> {
-    let characters: Vec<char> = heading.chars().collect();
-    let blank = |at: usize| characters.get(at).is_none_or(|character| *character == ' ');
-    (0..characters.len())
-        .filter(|&at| !blank(at) && (at == 0 || (blank(at - 1) && (at == 1 || blank(at - 2)))))
-        .collect()
+fn is_moment(name: &str) -> bool {
+    name.contains("_ms") || name.contains("_at") || name.contains("duration")
 }
 
 fn pattern(text: &str) -> Regex {

@@ -1,5 +1,6 @@
 //! Whether a record is one of this lab: the same rubric, experiments, steps and claims.
 
+use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use super::record::{ExperimentRecord, FORMAT, Record};
@@ -56,34 +57,27 @@ pub fn digest(experiment: &Experiment) -> String {
     format!("{:x}", Sha256::digest(declared))
 }
 
-/// The name a step was given with `as`.
-pub fn given_name(step: &Step) -> Option<&str> {
-    match step {
-        Step::Install(step) | Step::Upgrade(step) => step.name.as_deref(),
-        Step::Uninstall(step) => step.name.as_deref(),
-        Step::Run(step) => step.name.as_deref(),
-        Step::Exec(step) => step.name.as_deref(),
-        Step::Resolve(step) => step.name.as_deref(),
-        Step::Visit(step) => step.name.as_deref(),
-        Step::Observe(step) => Some(&step.name),
-        Step::Await(step) => step.name.as_deref(),
-        Step::Hold(step) => Some(&step.name),
+/// The values a step of the lab asks for, each with its path: `updateStrategy.partition: 1`.
+pub fn values(step: &Step) -> Vec<String> {
+    let (Step::Install(install) | Step::Upgrade(install)) = step else {
+        return Vec::new();
+    };
+    let mut found = Vec::new();
+    for (name, value) in &install.values {
+        flatten(name, value, &mut found);
     }
+    found
 }
 
-/// The kind of a step, as in the lab file.
-pub fn kind(step: &Step) -> &'static str {
-    match step {
-        Step::Install(_) => "install",
-        Step::Upgrade(_) => "upgrade",
-        Step::Uninstall(_) => "uninstall",
-        Step::Run(_) => "run",
-        Step::Exec(_) => "exec",
-        Step::Resolve(_) => "resolve",
-        Step::Visit(_) => "visit",
-        Step::Observe(_) => "observe",
-        Step::Await(_) => "await",
-        Step::Hold(_) => "hold",
+fn flatten(path: &str, value: &Value, found: &mut Vec<String>) {
+    match value {
+        Value::Object(entries) if !entries.is_empty() => {
+            for (name, value) in entries {
+                flatten(&format!("{path}.{name}"), value, found);
+            }
+        }
+        Value::String(text) => found.push(format!("{path}: {text}")),
+        other => found.push(format!("{path}: {other}")),
     }
 }
 
@@ -100,8 +94,8 @@ fn experiment_differences(experiment: &Experiment, recorded: &ExperimentRecord, 
         found.push(format!("experiment `{id}` had {old} steps and has {new}"));
     }
     for (place, (old, new)) in recorded.steps.iter().zip(&experiment.steps).enumerate() {
-        if old.kind != kind(new) || given_name(new).is_some_and(|name| name != old.name) {
-            let new = format!("{} `{}`", kind(new), given_name(new).unwrap_or("unnamed"));
+        if old.kind != new.kind() || new.name().is_some_and(|name| name != old.name) {
+            let new = format!("{} `{}`", new.kind(), new.name().unwrap_or("unnamed"));
             let place = place + 1;
             found.push(format!(
                 "step {place} of experiment `{id}` was {} `{}` and is {new}",
@@ -180,6 +174,13 @@ mod tests {
             differences(&lab, &record),
             ["experiment `persistence` is declared otherwise than when it was run"]
         );
+    }
+
+    #[test]
+    fn values_are_told_with_their_path() {
+        let (lab, _) = fixture::passing();
+        assert_eq!(values(&lab.experiments[1].steps[1]), ["podAnnotations.round: 2"]);
+        assert_eq!(values(&lab.experiments[0].steps[2]), [""; 0]);
     }
 
     #[test]

@@ -72,8 +72,8 @@ pub fn run(record: &Record) -> String {
         life.unshift(from);
     }
     // Letters count within an experiment, since each has revisions of its own.
-    let mut canvas = Canvas::new("run", until - from, &[]);
-    canvas.revisions.clear();
+    let names: Vec<Lane> = all.iter().flat_map(|(_, lanes)| lanes).cloned().collect();
+    let mut canvas = Canvas::new("run", until - from, &names);
     let height = |lanes: &[Lane]| 20.0 + lanes.iter().map(|lane| lane_height(lane, true)).sum::<f64>();
     let bottom = HEAD + all.iter().map(|(_, lanes)| height(lanes)).sum::<f64>();
     canvas.axis(HEAD, bottom);
