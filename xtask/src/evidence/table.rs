@@ -134,7 +134,9 @@ mod tests {
     #[test]
     fn a_row_that_crosses_a_column_ends_the_table() {
         assert_eq!(
-            cells("NAME   AGE\na      1s\na longer line of text").unwrap().len(),
+            cells("NAME   AGE\na      1s\na longer line of text")
+                .unwrap()
+                .len(),
             2
         );
     }

@@ -14,6 +14,9 @@ use crate::run::timeline::KINDS;
 /// Points are compared as hundredths: decimal fractions have no exact sum.
 const POINT_TOLERANCE: f64 = 0.005;
 
+/// What a namespace's name may have: <https://kubernetes.io/docs/concepts/overview/working-with-objects/names/>.
+const NAMESPACE_CHARS: usize = 63;
+
 /// Reads a lab file.
 ///
 /// # Errors
@@ -103,6 +106,13 @@ fn problems(spec: &LabSpec) -> Vec<Problem> {
             found.push(problem(id, says));
         }
     }
+    for experiment in &spec.experiments {
+        let namespace = format!("{}-{}", spec.lab, experiment.id);
+        if namespace.len() > NAMESPACE_CHARS {
+            let says = format!("namespace `{namespace}` has more than {NAMESPACE_CHARS} characters");
+            found.push(problem(format!("id: {}", experiment.id), says));
+        }
+    }
     points(spec, &mut found);
     for experiment in &spec.experiments {
         expressions(experiment, &mut found);
@@ -167,8 +177,10 @@ fn points(spec: &LabSpec, found: &mut Vec<Problem>) {
 
 /// Every expression compiles, and names only what was recorded before it.
 fn expressions(experiment: &Experiment, found: &mut Vec<Problem>) {
-    let mut known: Vec<&str> = vec!["target", "timeline"];
-    known.extend(KINDS.iter().map(|(_, variable)| *variable));
+    // What is watched changes all the time: texts of commands read only what was recorded.
+    let mut recorded: Vec<&str> = vec!["target"];
+    let mut watched: Vec<&str> = vec!["timeline"];
+    watched.extend(KINDS.iter().map(|(_, variable)| *variable));
     let place = format!("experiment `{}`", experiment.id);
     for (position, step) in experiment.steps.iter().enumerate() {
         let label = format!("{place}, step {} ({})", position + 1, step.kind());
@@ -176,21 +188,21 @@ fn expressions(experiment: &Experiment, found: &mut Vec<Problem>) {
             match Template::compile(text) {
                 Ok(template) => template
                     .expressions()
-                    .for_each(|e| check(e, text, &label, &known, found)),
+                    .for_each(|e| check(e, text, &label, &recorded, found)),
                 Err(error) => found.push(problem(text, format!("{label}: {error}"))),
             }
         }
         if let Step::Await(step) = step {
-            compile(&step.until, &label, &known, found);
+            compile(&step.until, &label, &[&recorded[..], &watched].concat(), found);
         }
         if let Some(name) = step.name() {
-            if known.contains(&name) {
+            if recorded.contains(&name) || watched.contains(&name) {
                 found.push(problem(
                     format!("as: {name}"),
                     format!("{label}: `{name}` is taken"),
                 ));
             }
-            known.push(name);
+            recorded.push(name);
         }
     }
     if experiment.claims.is_empty() {
@@ -200,6 +212,7 @@ fn expressions(experiment: &Experiment, found: &mut Vec<Problem>) {
         ));
     }
     for claim in &experiment.claims {
+        let known = [&recorded[..], &watched].concat();
         compile(&claim.expect, &format!("claim `{}`", claim.id), &known, found);
     }
 }
@@ -383,6 +396,41 @@ experiments:
                 .unwrap_err()
                 .contains("there is no function `sise`")
         );
+    }
+
+    #[test]
+    fn the_text_of_a_command_reads_only_what_was_recorded() {
+        let text = SOUND.replace(
+            "- observe:",
+            "- exec: { command: 'echo ${pods.size()} ${target.pods[0]}' }\n      - observe:",
+        );
+        assert!(
+            load_text(&text)
+                .unwrap_err()
+                .contains("nothing called `pods` is recorded")
+        );
+    }
+
+    #[test]
+    fn a_namespace_that_would_be_too_long_is_told_before_a_cluster_refuses_it() {
+        let long = "a".repeat(40);
+        let text = SOUND
+            .replace("lab: small", &format!("lab: {long}"))
+            .replace("id: one", &format!("id: {long}"));
+        assert!(load_text(&text).unwrap_err().contains("more than 63 characters"));
+    }
+
+    #[test]
+    fn the_examples_of_the_guide_are_sound() {
+        let guide = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/WRITING-LABS.md");
+        let guide = std::fs::read_to_string(guide).unwrap();
+        let blocks = guide
+            .split("```yaml\n")
+            .skip(1)
+            .filter_map(|block| block.split("```").next());
+        let labs: Vec<&str> = blocks.filter(|block| block.starts_with("lab:")).collect();
+        assert!(!labs.is_empty());
+        labs.into_iter().for_each(|lab| drop(load_text(lab).unwrap()));
     }
 
     #[test]
