@@ -52,6 +52,7 @@ fn an_address_in_use_is_told() {
         said.contains(&format!("could not listen on {}", server.address)),
         "{said}"
     );
+    assert!(said.contains("next: stop what listens there"), "{said}");
 }
 
 #[test]
