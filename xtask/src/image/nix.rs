@@ -42,16 +42,18 @@ pub async fn obstacle(root: &Path) -> Option<String> {
 /// # Errors
 /// When Nix isn't there or the build fails.
 pub async fn build(root: &Path) -> Result<PathBuf> {
-    let build = nix(root, &["build", ".#image", "--no-link", "--print-out-paths"]).deadline(BUILD_DEADLINE);
-    let paths = build
+    // `--print-out-paths` would be shorter, but Nix 2.8, which Debian has, doesn't know it.
+    let build = nix(root, &["build", ".#image", "--no-link", "--json"]).deadline(BUILD_DEADLINE);
+    let built = build
         .read()
         .await
         .context("Nix can't build the image\nnext: cargo xtask image --builder cargo")?;
-    paths
-        .lines()
-        .next()
-        .map(PathBuf::from)
-        .context("`nix build .#image` named no archive")
+    out_path(&built).with_context(|| format!("`nix build .#image` named no archive: {built}"))
+}
+
+fn out_path(built: &str) -> Option<PathBuf> {
+    let built: serde_json::Value = serde_json::from_str(built).ok()?;
+    built[0]["outputs"]["out"].as_str().map(PathBuf::from)
 }
 
 /// Builds the image once more and lets Nix compare the two.
@@ -86,4 +88,18 @@ fn nix(root: &Path, args: &[&str]) -> Command {
         .args(["--extra-experimental-features", "nix-command flakes"])
         .args(args)
         .dir(root)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_archive_is_read_off_nix_own_words() {
+        let built =
+            r#"[{"drvPath":"/nix/store/a-counter.tar.drv","outputs":{"out":"/nix/store/b-counter.tar"}}]"#;
+        assert_eq!(out_path(built), Some(PathBuf::from("/nix/store/b-counter.tar")));
+        assert_eq!(out_path("[]"), None);
+        assert_eq!(out_path("warning: dirty"), None);
+    }
 }
