@@ -408,11 +408,8 @@ pub(super) fn text(prose: &str) -> String {
 
 /// Code in a table: a bar is escaped there even within backticks.
 fn code(content: &str) -> String {
-    let content: String = content
-        .chars()
-        .map(|it| if it.is_control() { ' ' } else { it })
-        .collect::<String>()
-        .replace('|', "\\|");
+    let words: Vec<_> = content.split_whitespace().collect();
+    let content = printable(&words.join(" ")).replace('|', "\\|");
     let ticks = "`".repeat(longest_run(&content) + 1);
     let space = if content.starts_with('`') || content.ends_with('`') {
         " "

@@ -28,7 +28,7 @@ use serde_json::Value;
 
 use super::record::{CommandRecord, ExperimentRecord, Record};
 use super::table::Table;
-use super::text;
+use super::text::{self, command_line};
 
 /// One place of the evidence and its redacted text: what two runs are compared by.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -149,7 +149,7 @@ impl Redactor {
 
     /// A transcript; `sorted` when its lines come in any order.
     fn command(&mut self, command: &CommandRecord, sorted: bool) -> String {
-        let mut out = format!("$ {}\n", self.words(&shell_words::join(&command.argv)));
+        let mut out = format!("$ {}\n", self.words(&command_line(&command.argv)));
         let printed = self.text(&command.stdout) + &self.text(&command.stderr);
         let mut lines: Vec<_> = printed.lines().filter(|line| !line.is_empty()).collect();
         let distinct: BTreeSet<_> = lines.iter().copied().collect();
