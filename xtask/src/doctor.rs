@@ -169,9 +169,10 @@ fn disk(workspace: &Workspace, survey: &Survey) -> Requirement {
         "free {}, or set XDG_CACHE_HOME to a larger disk",
         gigabytes(needed - free)
     );
+    // Not a reason to refuse: a build that was broken off has used a part of it already.
     Requirement {
         place,
-        ..Requirement::lacking("disk", text, fix)
+        ..Requirement::lacking("disk", text, fix).needed(false)
     }
 }
 
@@ -211,4 +212,92 @@ fn notes(workspace: &Workspace, survey: &Survey) -> Vec<(String, String)> {
     };
     notes.push(("nix".to_owned(), nix.to_owned()));
     notes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tools::Tool;
+    use crate::tools::gomod::Go;
+    use semver::Version;
+
+    fn workspace() -> Workspace {
+        Workspace {
+            root: "/checkout".into(),
+            lab: "/checkout/target/lab".into(),
+            cache: "/cache".into(),
+        }
+    }
+
+    fn found(version: Version) -> Found {
+        let path = "/bin/tool".into();
+        Found {
+            tool: Some(Tool { path, version }),
+            unfit: None,
+        }
+    }
+
+    fn bare() -> Survey {
+        let nothing = || Found {
+            tool: None,
+            unfit: None,
+        };
+        Survey {
+            go: Err(anyhow::anyhow!("not found")),
+            engine: Ok(None),
+            kind: nothing(),
+            kubectl: nothing(),
+            helm: nothing(),
+            node_image: None,
+        }
+    }
+
+    fn lacking(survey: &Survey, need: Need) -> Vec<String> {
+        let requirements = requirements(&workspace(), survey, need);
+        let host = HOST_PROGRAMS.map(|program| program.name);
+        missing(&requirements)
+            .iter()
+            .map(|requirement| requirement.what.clone())
+            .filter(|what| !host.contains(&what.as_str()))
+            .collect()
+    }
+
+    #[test]
+    fn a_bare_machine_lacks_everything_and_each_lack_has_its_command() {
+        let own = ["container engine", "node image", "kind", "kubectl", "helm", "go"];
+        assert_eq!(lacking(&bare(), Need::OwnCluster), own);
+        assert_eq!(lacking(&bare(), Need::Tools), ["kubectl", "helm", "go"]);
+        for requirement in requirements(&workspace(), &bare(), Need::OwnCluster) {
+            assert!(requirement.fits || requirement.fix.is_some(), "{requirement:?}");
+        }
+    }
+
+    #[test]
+    fn go_is_not_missed_where_nothing_is_to_be_built() {
+        let survey = Survey {
+            kubectl: found(Version::new(1, 37, 0)),
+            helm: found(Version::new(4, 3, 1)),
+            ..bare()
+        };
+        assert_eq!(lacking(&survey, Need::Tools), [""; 0]);
+    }
+
+    #[test]
+    fn an_old_tool_is_told_with_its_place_and_what_would_do() {
+        let survey = Survey {
+            go: Ok(Go {
+                path: "/usr/bin/go".into(),
+                version: Version::new(1, 25, 0),
+            }),
+            kubectl: Found {
+                tool: None,
+                unfit: Some(("/usr/bin/kubectl".into(), "1.32.4".to_owned())),
+            },
+            ..bare()
+        };
+        let requirements = requirements(&workspace(), &survey, Need::Tools);
+        let states: Vec<String> = missing(&requirements).iter().map(|lack| lack.state()).collect();
+        assert_eq!(states[0], "1.32.4; needs 1.36 to 1.38 (/usr/bin/kubectl)");
+        assert_eq!(states[2], "1.25.0; needs 1.26.0 or later (/usr/bin/go)");
+    }
 }

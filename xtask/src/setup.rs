@@ -186,6 +186,12 @@ pub async fn ensure(
         bail!("{}", tell(&lacking));
     }
     task.done(&format!("{} to install", count(lacking.len(), "thing")));
+    for doubtful in requirements
+        .iter()
+        .filter(|requirement| !requirement.fits && !requirement.needed)
+    {
+        progress.say(&format!("  {}: {}", doubtful.what, doubtful.state()));
+    }
     fill(workspace, progress, need, survey).await?;
     let survey = Survey::take(workspace).await;
     let requirements = crate::doctor::requirements(workspace, &survey, need);
@@ -243,51 +249,19 @@ fn tell(lacking: &[&Requirement]) -> String {
 
 /// Installs and builds what the survey found missing.
 async fn fill(workspace: &Workspace, progress: &Progress, need: Need, survey: Survey) -> Result<()> {
-    let go = match survey.go {
-        Ok(go) if go.fits() => Some(go),
-        _ => None,
-    };
     let own = need == Need::OwnCluster;
-    let engine = match survey.engine? {
-        Some(engine) if engine.missing_packages().is_empty() => Some(engine),
-        found if own => {
-            let packages = match &found {
-                Some(engine) => engine.missing_packages(),
-                None => podman_packages(&Engine::restrictions_here(), program_exists),
-            };
-            apt::install(workspace, progress, &packages).await?;
-            let engine = Engine::find(workspace).await?;
-            Some(engine.context("podman was installed and does not answer\nnext: podman info")?)
-        }
-        _ => None,
-    };
-    if own && engine.as_ref().is_some_and(Engine::lacks_modules_folder) {
-        progress.say(&format!(
-            "  makes the empty folder {KERNEL_MODULES}: kind's nodes mount it"
-        ));
-        std::fs::create_dir_all(KERNEL_MODULES)
-            .with_context(|| format!("cannot make {KERNEL_MODULES}\nnext: sudo mkdir {KERNEL_MODULES}"))?;
+    let mut engine = None;
+    let mut builds_node = false;
+    if own {
+        let found = install_engine(workspace, progress, survey.engine?).await?;
+        found.prepare()?;
+        builds_node = survey.node_image.is_none() && node_image::pull(&found, progress).await?.is_none();
+        engine = Some(found);
     }
-    let mut image = survey.node_image;
-    if own
-        && image.is_none()
-        && let Some(engine) = &engine
-    {
-        engine.prepare()?;
-        image = node_image::pull(engine, progress).await?;
-    }
-    let builds_node = own && image.is_none();
     let mut modules: Vec<&'static Module> = vec![];
     if builds_node {
         modules.extend(NODE_MODULES);
-    }
-    let packages: Vec<&str> = HOST_PROGRAMS
-        .iter()
-        .filter(|program| program.needed(own, builds_node) && !program.is_there())
-        .flat_map(|program| program.packages.iter().copied())
-        .collect();
-    apt::install(workspace, progress, &packages).await?;
-    if survey.kubectl.tool.is_none() && !builds_node {
+    } else if survey.kubectl.tool.is_none() {
         modules.push(&KUBECTL);
     }
     if survey.helm.tool.is_none() {
@@ -296,36 +270,63 @@ async fn fill(workspace: &Workspace, progress: &Progress, need: Need, survey: Su
     if own && survey.kind.tool.is_none() {
         modules.push(&KIND);
     }
+    let go = survey.go.ok().filter(Go::fits);
     modules.retain(|module| go.as_ref().is_none_or(|go| module.built(workspace, go).is_none()));
-    if modules.is_empty() && !builds_node {
-        return Ok(());
-    }
-    let go = go.ok_or_else(|| {
-        anyhow!(
-            "go {} or later is needed to build {}\n{GO_FIX}",
-            pins::GO,
+    if go.is_none() && (builds_node || !modules.is_empty()) {
+        let version = pins::GO;
+        bail!(
+            "go {version} or later is needed to build {}\n{GO_FIX}",
             names(&modules)
-        )
-    })?;
-    if !modules.is_empty() {
-        progress.say(&format!(
-            "  builds: {}; {}",
-            names(&modules),
-            estimate_of(&modules)
-        ));
-        progress.say(&format!("  into:   {}", workspace.cache.display()));
+        );
     }
-    let compile = build(workspace, progress, &go, &modules);
-    if builds_node {
-        let engine = engine.context("there is no container engine")?;
-        // The packages come over the network while the compiler has the processors.
-        let debian = node_image::debian(workspace, progress);
-        tokio::try_join!(compile, debian)?;
-        node_image::build(workspace, &engine, &go, progress).await?;
-    } else {
-        compile.await?;
+    let compile = async {
+        match &go {
+            Some(go) if !modules.is_empty() => build(workspace, progress, go, &modules).await,
+            _ => Ok(()),
+        }
+    };
+    // Packages come over the network while the compiler has the processors.
+    let packages = async {
+        let lacking = HOST_PROGRAMS
+            .iter()
+            .filter(|program| program.needed(own, builds_node) && !program.is_there());
+        let packages: Vec<&str> = lacking
+            .flat_map(|program| program.packages.iter().copied())
+            .collect();
+        apt::install(workspace, progress, &packages).await?;
+        if builds_node {
+            node_image::debian(workspace, progress).await?;
+        }
+        Ok(())
+    };
+    tokio::try_join!(compile, packages)?;
+    if let (true, Some(engine), Some(go)) = (builds_node, &engine, &go) {
+        node_image::build(workspace, engine, go, progress).await?;
     }
     Ok(())
+}
+
+/// The engine, with all it needs: podman where there is none.
+async fn install_engine(workspace: &Workspace, progress: &Progress, found: Option<Engine>) -> Result<Engine> {
+    let packages = match &found {
+        Some(engine) => engine.missing_packages(),
+        None => podman_packages(&Engine::restrictions_here(), program_exists),
+    };
+    apt::install(workspace, progress, &packages).await?;
+    let engine = match found {
+        Some(engine) if packages.is_empty() => engine,
+        _ => Engine::find(workspace)
+            .await?
+            .context("podman was installed and does not answer\nnext: podman info")?,
+    };
+    if engine.lacks_modules_folder() {
+        progress.say(&format!(
+            "  makes the empty folder {KERNEL_MODULES}: kind's nodes mount it"
+        ));
+        std::fs::create_dir_all(KERNEL_MODULES)
+            .with_context(|| format!("cannot make {KERNEL_MODULES}\nnext: sudo mkdir {KERNEL_MODULES}"))?;
+    }
+    Ok(engine)
 }
 
 /// Builds modules, the longest first; two at once where there are processors for it.
@@ -335,6 +336,8 @@ async fn build(
     go: &Go,
     modules: &[&'static Module],
 ) -> Result<()> {
+    progress.say(&format!("  builds: {}; {}", names(modules), estimate_of(modules)));
+    progress.say(&format!("  into:   {}", workspace.cache.display()));
     futures::stream::iter(modules.iter().map(|module| module.build(workspace, go, progress)))
         .buffered(builds_at_once())
         .try_for_each(|_| async { Ok(()) })

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use rustix::process::{Pid, Signal, kill_process_group};
 
 use crate::cluster::engine::{Engine, EngineKind};
 use crate::workspace::CLUSTER;
@@ -30,11 +31,12 @@ pub async fn containers(engine: &Engine) -> Result<Vec<String>> {
     .await
 }
 
-/// Removes it all, and the kubeconfig. True when there was something.
+/// Removes it all, and the kubeconfig. True when there was something. To be called under the run lock.
 ///
 /// # Errors
 /// The engine does not let go of something; the error shows the command.
 pub async fn remove(engine: &Engine, kubeconfig: &Path) -> Result<bool> {
+    end_orphans();
     let containers = containers(engine).await?;
     if !containers.is_empty() {
         let mut rm = engine.command().args(["rm", "--force", "--volumes"]);
@@ -73,6 +75,37 @@ pub async fn remove(engine: &Engine, kubeconfig: &Path) -> Result<bool> {
     Ok(network || !containers.is_empty() || !volumes.is_empty())
 }
 
+/// Ends every `kind create cluster` for our cluster: who started it was killed, or has just been failed by it,
+/// and it would go on making what is being removed.
+fn end_orphans() {
+    let Ok(processes) = std::fs::read_dir("/proc") else {
+        return;
+    };
+    for process in processes.flatten() {
+        let Some(pid) = process.file_name().to_str().and_then(|name| name.parse().ok()) else {
+            continue;
+        };
+        let arguments = std::fs::read(process.path().join("cmdline")).unwrap_or_default();
+        if makes_our_cluster(&arguments)
+            && let Some(pid) = Pid::from_raw(pid)
+        {
+            // We start every command as the leader of its group; fails only when it is already gone.
+            let _ = kill_process_group(pid, Signal::KILL);
+        }
+    }
+}
+
+/// Whether a process' arguments, each ended by a zero byte, are those of [`super::kind::Kind::create`].
+fn makes_our_cluster(arguments: &[u8]) -> bool {
+    let arguments: Vec<&[u8]> = arguments.split(|&byte| byte == 0).collect();
+    let program = arguments.first().copied().unwrap_or_default();
+    let has = |pair: [&str; 2]| {
+        let mut pairs = arguments.windows(2);
+        pairs.any(|found| found == [pair[0].as_bytes(), pair[1].as_bytes()])
+    };
+    program.ends_with(b"kind") && has(["create", "cluster"]) && has(["--name", CLUSTER])
+}
+
 /// Names of the engine's objects that have a label.
 async fn list(engine: &Engine, args: &[&str], label: &str) -> Result<Vec<String>> {
     let listed = engine
@@ -83,4 +116,24 @@ async fn list(engine: &Engine, args: &[&str], label: &str) -> Result<Vec<String>
         .read()
         .await?;
     Ok(listed.split_whitespace().map(str::to_owned).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_kind_that_makes_our_cluster_is_ended() {
+        let line = |text: &str| text.replace(' ', "\0").into_bytes();
+        let ours = format!("/cache/bin/kind create cluster --retain --name {CLUSTER} --config kind.yaml");
+        assert!(makes_our_cluster(&line(&ours)));
+        assert!(!makes_our_cluster(&line("kind create cluster --name mine")));
+        assert!(!makes_our_cluster(&line(&format!(
+            "kind delete cluster --name {CLUSTER}"
+        ))));
+        assert!(!makes_our_cluster(&line(&format!(
+            "grep create cluster --name {CLUSTER}"
+        ))));
+        assert!(!makes_our_cluster(b""));
+    }
 }
