@@ -274,12 +274,19 @@ mod tests {
 
     #[test]
     fn go_is_not_missed_where_nothing_is_to_be_built() {
-        let survey = Survey {
-            kubectl: found(Version::new(1, 37, 0)),
-            helm: found(Version::new(4, 3, 1)),
-            ..bare()
+        let old = Go {
+            path: "/usr/bin/go".into(),
+            version: Version::new(1, 25, 0),
         };
-        assert_eq!(lacking(&survey, Need::Tools), [""; 0]);
+        for go in [Ok(old), Err(anyhow::anyhow!("not found"))] {
+            let survey = Survey {
+                go,
+                kubectl: found(Version::new(1, 37, 0)),
+                helm: found(Version::new(4, 3, 1)),
+                ..bare()
+            };
+            assert_eq!(lacking(&survey, Need::Tools), [""; 0]);
+        }
     }
 
     #[test]

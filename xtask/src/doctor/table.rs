@@ -108,6 +108,12 @@ mod tests {
 ";
         let table = render(&requirements, &notes);
         assert_eq!(table, expected);
-        assert!(table.lines().all(|line| line.chars().count() <= WIDTH));
+        assert!(table.lines().all(|line| line.chars().count() <= 80));
+        let long = Requirement::named("x", "word ".repeat(40));
+        let lines: Vec<usize> = render(&[long], &[])
+            .lines()
+            .map(|line| line.chars().count())
+            .collect();
+        assert_eq!(lines.iter().max(), Some(&79), "{lines:?}");
     }
 }
