@@ -260,7 +260,13 @@ pub fn rubric(grade: &Grade) -> String {
             .as_deref()
             .map(|why| format!(" ({})", text(why)))
             .unwrap_or_default();
-        out += &format!("\n- **−{}** {}{why}", written(item.of), text(&item.says));
+        // A claim may count for the verdict and earn nothing.
+        let lost = if item.of > 0.0 {
+            format!("−{}", written(item.of))
+        } else {
+            "✘".to_owned()
+        };
+        out += &format!("\n- **{lost}** {}{why}", text(&item.says));
     }
     if grade.not_run > 0.0 {
         out += &format!("\n- {} points were not part of this run", written(grade.not_run));
