@@ -57,6 +57,8 @@ pub enum Subcommands {
         #[arg(long)]
         check: bool,
     },
+    /// Measure the counter against the disk below it, and write docs/PERFORMANCE.md. Takes a quiet minute.
+    Bench,
     /// Everything a change must pass: formatting, lints, unit tests, the chart, the flake, the lab on a real cluster.
     Test(TestArgs),
 }

@@ -16,6 +16,7 @@ mod run;
 mod evidence;
 mod test;
 mod checks;
+mod bench;
 mod command;
 mod progress;
 mod interrupt;
@@ -62,6 +63,7 @@ async fn dispatch(cli: Cli) -> Result<Exit> {
         Subcommands::Shell => cluster::shell(&workspace, &progress).await,
         Subcommands::Docs { check } => docs(&workspace, check),
         Subcommands::Schema { check } => lab::schema::schema(&workspace, check),
+        Subcommands::Bench => interrupt::or(bench(&workspace, &progress)).await,
         Subcommands::Test(args) => interrupt::or(test::test(&workspace, &args, &progress)).await,
     }
 }
@@ -165,6 +167,11 @@ async fn cluster(workspace: &Workspace, action: ClusterAction, progress: &Progre
         }
     }
     Ok(Exit::Holds)
+}
+
+async fn bench(workspace: &Workspace, progress: &Progress) -> Result<Exit> {
+    let all_hold = bench::bench_app(workspace, progress).await?;
+    Ok(if all_hold { Exit::Holds } else { Exit::ClaimFails })
 }
 
 /// Renders the page from the committed record, or says where the two are apart.

@@ -42,6 +42,9 @@ pub async fn experiments(
     let began = Instant::now();
     let watches = Watches::open(&access.client).await?;
     let places = Semaphore::new(journal.jobs());
+    // The longest first, so that none of them is left alone at the end; steps are what is known of length beforehand.
+    let mut chosen = chosen.to_vec();
+    chosen.sort_by_key(|experiment| std::cmp::Reverse(experiment.steps.len()));
     let runs = chosen.iter().map(|experiment| async {
         let _place = places.acquire().await?;
         let namespace = journal.lab.namespace(experiment);
