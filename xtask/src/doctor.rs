@@ -186,7 +186,7 @@ fn free_mib(workspace: &Workspace) -> u64 {
     let there = workspace.cache.ancestors().find(|dir| dir.exists());
     there
         .and_then(|dir| rustix::fs::statvfs(dir).ok())
-        .map_or(0, |stat| stat.f_bavail * stat.f_frsize >> 20)
+        .map_or(0, |stat| (stat.f_bavail * stat.f_frsize) >> 20)
 }
 
 /// What is worth knowing and needs no fixing.

@@ -218,7 +218,7 @@ impl Engine {
         if self.kind == EngineKind::Docker {
             return vec![];
         }
-        podman_packages(&self.restrictions, |program| program_exists(program))
+        podman_packages(&self.restrictions, program_exists)
     }
 
     /// Whether the host lacks a folder that podman won't make: kernels without modules come without it.

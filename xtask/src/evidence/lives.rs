@@ -124,7 +124,7 @@ impl Lane {
 
 impl Life {
     /// When it began.
-    pub fn from_ms(&self) -> u64 {
+    pub fn begins_ms(&self) -> u64 {
         self.spans.first().map_or(0, |span| span.from_ms)
     }
 

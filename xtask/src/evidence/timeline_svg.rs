@@ -128,7 +128,7 @@ fn revisions(lanes: &[Lane]) -> BTreeMap<String, usize> {
         .filter(|lane| lane.is_pod)
         .flat_map(|lane| &lane.lives)
         .collect();
-    lives.sort_by_key(|life| life.from_ms());
+    lives.sort_by_key(|life| life.begins_ms());
     let mut found = BTreeMap::new();
     for revision in lives.iter().filter_map(|life| life.revision.as_ref()) {
         let next = found.len();
