@@ -59,7 +59,7 @@ async fn dispatch(cli: Cli) -> Result<Exit> {
         Subcommands::Setup => interrupt::or(set_up(&workspace, &progress)).await,
         Subcommands::Doctor => doctor::doctor(&workspace).await,
         Subcommands::Image(args) => interrupt::or(build_image(&workspace, &args, &progress)).await,
-        Subcommands::Cluster { action } => interrupt::or(cluster(&workspace, action, &progress)).await,
+        Subcommands::Cluster { action } => cluster(&workspace, action, &progress).await,
         Subcommands::Shell => cluster::shell(&workspace, &progress).await,
         Subcommands::Docs { check } => docs(&workspace, check),
         Subcommands::Schema { check } => lab::schema::schema(&workspace, check),
@@ -145,7 +145,12 @@ async fn cluster(workspace: &Workspace, action: ClusterAction, progress: &Progre
             let _alone = Lock::of_run(&workspace.cache)?;
             let environment = environment().await?;
             let started = Instant::now();
-            let cluster = cluster::up(workspace, &environment, progress).await?;
+            let up = interrupt::or(cluster::up(workspace, &environment, progress)).await;
+            if up.is_err() {
+                // Half a cluster is of no use to anybody.
+                cluster::down(workspace, progress).await?;
+            }
+            let cluster = up?;
             let kubeconfig = workspace.display(&cluster.kubeconfig);
             println!(
                 "Kubernetes {} is up after {}",

@@ -179,6 +179,14 @@ async fn twice_the_same(workspace: &Workspace, progress: &Progress) -> Result<Ou
 
 /// The lab on a real cluster, the charts under which it must turn red, and what is left after it.
 async fn cluster(workspace: &Workspace, environment: &Environment, progress: &Progress, tally: &mut Tally) {
+    let before = match leftovers::before(environment).await {
+        Ok(before) => before,
+        Err(error) => {
+            return tally
+                .check(progress, "nothing is left", async { Err(error) })
+                .await;
+        }
+    };
     let whole = async {
         let (status, text) = lab(&["--keep", "--check"]).await?;
         ensure!(
@@ -205,7 +213,7 @@ async fn cluster(workspace: &Workspace, environment: &Environment, progress: &Pr
         .check(
             progress,
             "nothing is left",
-            leftovers::check(workspace, environment, progress),
+            leftovers::check(workspace, environment, &before, progress),
         )
         .await;
 }

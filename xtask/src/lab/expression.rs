@@ -132,12 +132,16 @@ impl Expression {
             let sides = split(conjunct, &["==", "!=", "<=", ">=", "<", ">", " in "]);
             for part in sides {
                 let part = unwrap_brackets(part.trim());
-                if is_literal(part) || seen.iter().any(|other| other.part == part) {
+                if part.is_empty() || seen.iter().any(|other| other.part == part) {
                     continue;
                 }
                 let Ok(expression) = Self::compile(part) else {
                     continue;
                 };
+                // What reads nothing is what was expected, not what was seen.
+                if expression.variables().is_empty() {
+                    continue;
+                }
                 let value = match expression.value(scope) {
                     Ok(value) => shorten(value),
                     Err(error) => Json::String(format!("({error})")),
@@ -379,16 +383,6 @@ fn shorten(value: Json) -> Json {
         return value;
     }
     Json::String(text.chars().take(SHOWN_CHARS).chain("…".chars()).collect())
-}
-
-fn is_literal(part: &str) -> bool {
-    part.is_empty()
-        || part.parse::<f64>().is_ok()
-        || matches!(part, "true" | "false" | "null")
-        || (part.len() > 1
-            && part.starts_with(['"', '\''])
-            && part.find(&part[..1]) == Some(0)
-            && part[1..].find(&part[..1]) == Some(part.len() - 2))
 }
 
 /// `(a && b)` is `a && b`, unless the first bracket closes before the end.

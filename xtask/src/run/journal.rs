@@ -231,15 +231,16 @@ impl<'a> Journal<'a> {
             }
             return Ok(());
         }
-        match (cluster, client, &self.args.cluster) {
-            (Some(cluster), _, ClusterArg::Kind) => cluster.down(self.workspace, progress).await,
-            // It may have been half made when the run broke.
-            (None, _, ClusterArg::Kind) => cluster::down(self.workspace, progress).await,
-            (Some(cluster), Some(client), ClusterArg::Context(_)) => {
-                namespaces::clear(&client).await?;
-                cluster.down(self.workspace, progress).await
-            }
-            _ => Ok(()),
+        if self.args.cluster == ClusterArg::Kind {
+            // Also when the run broke while it was being made.
+            return cluster::down(self.workspace, progress).await;
+        }
+        if let Some(client) = client {
+            namespaces::clear(&client).await?;
+        }
+        match cluster {
+            Some(cluster) => cluster.down(self.workspace, progress).await,
+            None => Ok(()),
         }
     }
 

@@ -234,16 +234,20 @@ fn changes(kind: &str, old: &Json, new: &Json) -> Vec<(&'static str, Option<Stri
     let appeared = |pointer: &str| old.pointer(pointer).is_none() && new.pointer(pointer).is_some();
     match kind {
         "Pod" => {
-            let running = |pod: &Json| {
-                pod.pointer("/status/phase")
-                    .is_some_and(|phase| phase == "Running")
-            };
+            let phase =
+                |pod: &Json, name: &str| pod.pointer("/status/phase").is_some_and(|phase| phase == name);
             let (was_ready, is_ready) = (condition_true(old), condition_true(new));
             if appeared("/spec/nodeName") {
                 found.push(("scheduled", None));
             }
-            if running(new) && !running(old) {
-                found.push(("running", None));
+            for (name, what) in [
+                ("Running", "running"),
+                ("Succeeded", "succeeded"),
+                ("Failed", "failed"),
+            ] {
+                if phase(new, name) && !phase(old, name) {
+                    found.push((what, None));
+                }
             }
             if restarts(new) > restarts(old) {
                 found.push(("restarted", Some(format!("restart {}", restarts(new)))));

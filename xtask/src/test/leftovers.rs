@@ -1,36 +1,63 @@
 //! After the lab nothing of it is left on the machine.
 
+use std::collections::BTreeSet;
+
 use anyhow::{Result, ensure};
 
 use crate::checks::Outcome;
 use crate::cluster;
+use crate::cluster::engine::Engine;
 use crate::progress::Progress;
 use crate::setup::Environment;
 use crate::workspace::{CLUSTER, Workspace};
 
+/// What may not have grown when the lab is gone: everybody's volumes and networks, told apart by name.
+#[derive(Debug)]
+pub(super) struct Before {
+    volumes: BTreeSet<String>,
+    networks: BTreeSet<String>,
+}
+
+/// Looks at what is there before the lab runs.
+pub(super) async fn before(environment: &Environment) -> Result<Before> {
+    let engine = &environment.kind()?.engine;
+    engine.prepare()?;
+    Ok(Before {
+        volumes: names(engine, "volume").await?,
+        networks: names(engine, "network").await?,
+    })
+}
+
 /// Removes the cluster that the tests kept, and looks for what should have gone with it: containers, volumes,
-/// the network, mounts, processes, the kubeconfig.
+/// networks, mounts, the kubeconfig.
 pub(super) async fn check(
     workspace: &Workspace,
     environment: &Environment,
+    before: &Before,
     progress: &Progress,
 ) -> Result<Outcome> {
-    let kind = environment.kind()?;
     cluster::down(workspace, progress).await?;
-    let engine = |args: &[&str]| kind.engine.command().args(args);
+    let engine = &environment.kind()?.engine;
     let ours = format!("label=io.x-k8s.kind.cluster={CLUSTER}");
-    let containers = engine(&["ps", "--all", "--quiet", "--filter", &ours])
+    let containers = engine
+        .command()
+        .args(["ps", "--all", "--quiet", "--filter", &ours])
         .read()
         .await?;
     ensure!(containers.trim().is_empty(), "containers are left: {containers}");
-    let volumes = engine(&["volume", "ls", "--quiet", "--filter", "dangling=true"])
-        .read()
-        .await?;
-    ensure!(volumes.trim().is_empty(), "volumes are left: {volumes}");
-    let networks = engine(&["network", "ls", "--format", "{{.Name}}"]).read().await?;
+    let after = Before {
+        volumes: names(engine, "volume").await?,
+        networks: names(engine, "network").await?,
+    };
+    let grown = |before: &BTreeSet<String>, after: &BTreeSet<String>| {
+        after.difference(before).cloned().collect::<Vec<_>>().join(", ")
+    };
+    let volumes = grown(&before.volumes, &after.volumes);
+    ensure!(volumes.is_empty(), "volumes are left: {volumes}");
+    let networks = grown(&before.networks, &after.networks);
     ensure!(
-        !networks.lines().any(|name| name == "kind"),
-        "the network `kind` is left"
+        networks.is_empty() && !after.networks.contains(CLUSTER),
+        "networks are left: {networks} or {CLUSTER}"
     );
     let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
     ensure!(!mounts.contains(CLUSTER), "mounts are left:\n{mounts}");
@@ -42,4 +69,13 @@ pub(super) async fn check(
     Ok(Outcome::Passed(
         "no container, volume, network, mount or kubeconfig".to_owned(),
     ))
+}
+
+async fn names(engine: &Engine, of: &str) -> Result<BTreeSet<String>> {
+    let list = engine
+        .command()
+        .args([of, "ls", "--format", "{{.Name}}"])
+        .read()
+        .await?;
+    Ok(list.lines().map(str::to_owned).collect())
 }
