@@ -106,6 +106,9 @@ pub struct LabArgs {
     /// The lab's own kind cluster, or one that a kubeconfig reaches: `context:NAME`.
     #[arg(long, default_value = "kind", value_name = "kind|context:NAME")]
     pub cluster: ClusterArg,
+    /// Another node image for the lab's own cluster: another Kubernetes. The committed page stays as it is.
+    #[arg(long, value_name = "IMAGE", conflicts_with = "cluster")]
+    pub node_image: Option<String>,
     /// What stdout gets: a summary to read, or the record of the run.
     #[arg(long, value_enum, default_value_t = OutputArg::Text)]
     pub output: OutputArg,

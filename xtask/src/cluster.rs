@@ -69,6 +69,7 @@ pub async fn up(workspace: &Workspace, environment: &Environment, progress: &Pro
         task.note("removes the one that was left");
     }
     remains::remove(&kind.engine, &workspace.kubeconfig()).await?;
+    kind.node_image.fetch(&kind.engine, &task).await?;
     kind.create(workspace, |line| {
         let line = line.trim_matches(|c: char| !c.is_alphanumeric());
         if !line.is_empty() {

@@ -82,7 +82,14 @@ async fn lab(workspace: &Workspace, args: &LabArgs, progress: &Progress) -> Resu
     } else {
         Need::Tools
     };
-    let environment = interrupt::or(setup::ensure(workspace, progress, need, args.setup)).await?;
+    let environment = interrupt::or(setup::ensure(
+        workspace,
+        progress,
+        need,
+        args.node_image.as_deref(),
+        args.setup,
+    ))
+    .await?;
 
     let journal = Journal::begin(workspace, &lab, &environment, args);
     let ran = interrupt::or(run_lab(&journal, &chosen, progress)).await;
@@ -110,7 +117,7 @@ async fn run_lab(journal: &Journal<'_>, chosen: &[&Experiment], progress: &Progr
 
 async fn set_up(workspace: &Workspace, progress: &Progress) -> Result<Exit> {
     let _alone = Lock::of_run(&workspace.cache)?;
-    setup::ensure(workspace, progress, Need::OwnCluster, true).await?;
+    setup::ensure(workspace, progress, Need::OwnCluster, None, true).await?;
     println!("this machine has all that the lab needs\nnext: cargo xtask lab");
     Ok(Exit::Holds)
 }
@@ -139,7 +146,7 @@ async fn build_image(workspace: &Workspace, args: &cli::ImageArgs, progress: &Pr
 }
 
 async fn cluster(workspace: &Workspace, action: ClusterAction, progress: &Progress) -> Result<Exit> {
-    let environment = || setup::ensure(workspace, progress, Need::OwnCluster, false);
+    let environment = || setup::ensure(workspace, progress, Need::OwnCluster, None, false);
     match action {
         ClusterAction::Up => {
             let _alone = Lock::of_run(&workspace.cache)?;

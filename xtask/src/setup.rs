@@ -144,6 +144,13 @@ impl Survey {
         }
     }
 
+    /// With the node image that was asked for in place of the one that is there.
+    #[must_use]
+    fn with_node(mut self, asked: Option<&str>) -> Self {
+        self.node_image = asked.map(NodeImage::asked).or(self.node_image);
+        self
+    }
+
     fn environment(&self, need: Need) -> Option<Environment> {
         let kind = match need {
             Need::Tools => None,
@@ -161,7 +168,8 @@ impl Survey {
     }
 }
 
-/// Finds what the lab needs; with `install`, installs and builds what is missing.
+/// Finds what the lab needs; with `install`, installs and builds what is missing. `node` is another node image
+/// than the pinned one: the cluster fetches it.
 ///
 /// # Errors
 /// Something is missing and may not or can't be installed: the error lists it with the command that helps.
@@ -169,10 +177,11 @@ pub async fn ensure(
     workspace: &Workspace,
     progress: &Progress,
     need: Need,
+    node: Option<&str>,
     install: bool,
 ) -> Result<Environment> {
     let task = progress.start("environment");
-    let survey = Survey::take(workspace).await;
+    let survey = Survey::take(workspace).await.with_node(node);
     let requirements = crate::doctor::requirements(workspace, &survey, need);
     let lacking = missing(&requirements);
     if lacking.is_empty()
@@ -193,7 +202,7 @@ pub async fn ensure(
         progress.say(&format!("  {}: {}", doubtful.what, doubtful.state()));
     }
     fill(workspace, progress, need, survey).await?;
-    let survey = Survey::take(workspace).await;
+    let survey = Survey::take(workspace).await.with_node(node);
     let requirements = crate::doctor::requirements(workspace, &survey, need);
     survey.environment(need).ok_or_else(|| {
         anyhow!(

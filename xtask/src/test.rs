@@ -39,7 +39,7 @@ pub async fn test(workspace: &Workspace, args: &TestArgs, progress: &Progress) -
     let mut tally = Tally::default();
     let environment = match args.no_cluster {
         true => None,
-        false => Some(setup::ensure(workspace, progress, Need::OwnCluster, args.setup).await?),
+        false => Some(setup::ensure(workspace, progress, Need::OwnCluster, None, args.setup).await?),
     };
     code(workspace, progress, &mut tally).await;
     surroundings(workspace, progress, environment.as_ref(), &mut tally).await;

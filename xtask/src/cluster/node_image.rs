@@ -16,7 +16,7 @@ use futures::future::try_join_all;
 use crate::cluster::engine::Engine;
 use crate::lock::Lock;
 use crate::pins;
-use crate::progress::Progress;
+use crate::progress::{Progress, Task};
 use crate::tools::gomod::{CNI, CONTAINERD, COREDNS, ETCD, Go, KIND, KUBERNETES, LOCAL_PATH, NODE_MODULES};
 use crate::tools::static_busybox;
 use crate::workspace::Workspace;
@@ -38,9 +38,45 @@ pub struct NodeImage {
     pub built: bool,
 }
 
+impl NodeImage {
+    /// One that a user names; [`NodeImage::fetch`] sees to it that it is there.
+    pub fn asked(reference: &str) -> Self {
+        Self {
+            reference: reference.to_owned(),
+            built: false,
+        }
+    }
+
+    /// Pulls the image unless the engine has it.
+    ///
+    /// # Errors
+    /// No registry gives it away.
+    pub async fn fetch(&self, engine: &Engine, task: &Task) -> Result<()> {
+        let name = full_name(&self.reference);
+        if self.built || engine.image_id(&name).await.is_some() {
+            return Ok(());
+        }
+        task.note(format!("pulls {name}"));
+        engine
+            .command()
+            .args(["pull", "--quiet", &name])
+            .deadline(PULL_DEADLINE)
+            .read()
+            .await
+            .map(drop)
+            .with_context(|| {
+                format!(
+                    "cannot pull the node image {}\n\
+                     next: name one that a registry has (https://github.com/kubernetes-sigs/kind/releases), or none",
+                    self.reference
+                )
+            })
+    }
+}
+
 /// The image that is already there: kind's own, or the one made of the present pins.
 pub async fn find(workspace: &Workspace, engine: &Engine, go: Option<&Go>) -> Option<NodeImage> {
-    if engine.image_id(&kinds_own()).await.is_some() {
+    if engine.image_id(&full_name(pins::NODE_IMAGE)).await.is_some() {
         return Some(NodeImage {
             reference: pins::NODE_IMAGE.to_owned(),
             built: false,
@@ -59,7 +95,7 @@ pub async fn find(workspace: &Workspace, engine: &Engine, go: Option<&Go>) -> Op
 /// # Errors
 /// The registry has it, and the pull breaks.
 pub async fn pull(engine: &Engine, progress: &Progress) -> Result<Option<NodeImage>> {
-    let name = kinds_own();
+    let name = full_name(pins::NODE_IMAGE);
     let asked = engine
         .command()
         .args(["manifest", "inspect", &name])
@@ -90,11 +126,24 @@ pub async fn pull(engine: &Engine, progress: &Progress) -> Result<Option<NodeIma
     }))
 }
 
-/// kind's own image in full and by its digest alone: podman takes no name that has both tag and digest.
-fn kinds_own() -> String {
-    let (name, digest) = pins::NODE_IMAGE.split_once('@').unwrap_or((pins::NODE_IMAGE, ""));
-    let (name, _) = name.split_once(':').unwrap_or((name, ""));
-    format!("docker.io/{name}@{digest}")
+/// An image's name with its registry, and by its digest alone where it has one: podman takes no name that has
+/// both tag and digest, and asks no registry for a short one.
+fn full_name(reference: &str) -> String {
+    let (name, digest) = reference.split_once('@').unwrap_or((reference, ""));
+    let registry = match name.split_once('/') {
+        Some((host, _)) if host.contains(['.', ':']) || host == "localhost" => "",
+        Some(_) => "docker.io/",
+        None => "docker.io/library/",
+    };
+    if digest.is_empty() {
+        return format!("{registry}{name}");
+    }
+    // A colon before the last slash is that of a port.
+    let name = match name.rsplit_once(':') {
+        Some((untagged, tag)) if !tag.contains('/') => untagged,
+        _ => name,
+    };
+    format!("{registry}{name}@{digest}")
 }
 
 /// What a node image is made of, as folders and files on this machine.
@@ -307,8 +356,26 @@ mod tests {
     }
 
     #[test]
+    fn a_short_name_is_that_of_docker_hub_and_a_long_one_stays() {
+        for (given, full) in [
+            ("node", "docker.io/library/node"),
+            ("kindest/node:v1.36.4", "docker.io/kindest/node:v1.36.4"),
+            ("localhost/node:1", "localhost/node:1"),
+            ("registry.example:5000/node", "registry.example:5000/node"),
+        ] {
+            assert_eq!(full_name(given), full);
+        }
+    }
+
+    #[test]
     fn podman_is_asked_for_the_digest_alone() {
         let digest = pins::NODE_IMAGE.split_once('@').unwrap().1;
-        assert_eq!(kinds_own(), format!("docker.io/kindest/node@{digest}"));
+        assert_eq!(
+            full_name(pins::NODE_IMAGE),
+            format!("docker.io/kindest/node@{digest}")
+        );
+        let full = "registry.example:5000/node@sha256:1";
+        assert_eq!(full_name("registry.example:5000/node:v1@sha256:1"), full);
+        assert_eq!(full_name(full), full);
     }
 }

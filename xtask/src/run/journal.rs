@@ -322,12 +322,13 @@ impl<'a> Journal<'a> {
         }
     }
 
-    /// Only a whole run of the shipped lab, on the lab's own cluster, may refresh what is committed.
+    /// Only a whole run of the shipped lab, on the lab's own cluster of the pinned Kubernetes, may refresh what is committed.
     fn keep(&self, record: &Record) -> Keep {
         let args = self.args;
         let shipped =
             self.lab.shipped && args.chart.is_none() && args.values.is_none() && args.image.is_none();
-        let whole = args.only.is_empty() && record.broke.is_none() && args.cluster == ClusterArg::Kind;
+        let own = args.cluster == ClusterArg::Kind && args.node_image.is_none();
+        let whole = args.only.is_empty() && record.broke.is_none() && own;
         let unbroken = record
             .experiments
             .iter()
