@@ -51,14 +51,16 @@ pub enum Subcommands {
         #[arg(long)]
         check: bool,
     },
-    /// The JSON Schema of lab files, which gives editors completion and checks.
+    /// The JSON Schemas of lab files, which give editors completion and checks, and of recorded runs.
     Schema {
-        /// Change nothing; exit with 4 when docs/labs/lab.schema.json is not what the types say.
+        /// Change nothing; exit with 4 when one of the two is not what the types say.
         #[arg(long)]
         check: bool,
     },
     /// Measure the counter against the disk below it, and write docs/PERFORMANCE.md. Takes a quiet minute.
     Bench,
+    /// Lay out what this machine hands out in a release: binary, image, bill of materials, and the chart.
+    Release(ReleaseArgs),
     /// Everything a change must pass: formatting, lints, unit tests, the chart, the flake, the lab on a real cluster.
     Test(TestArgs),
 }
@@ -123,6 +125,14 @@ pub struct ImageArgs {
     /// Build twice, from two folders, and compare.
     #[arg(long)]
     pub verify: bool,
+}
+
+/// What to lay out in target/release-assets.
+#[derive(Debug, Clone, Args)]
+pub struct ReleaseArgs {
+    /// Bring together what several machines laid out below this folder, with checksums and provenance.
+    #[arg(long, value_name = "DIR")]
+    pub gather: Option<PathBuf>,
 }
 
 /// What to test.

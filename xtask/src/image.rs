@@ -83,6 +83,43 @@ pub async fn build(workspace: &Workspace, progress: &Progress, builder: Builder)
     }
 }
 
+/// What a release hands out of an image by cargo.
+pub struct Released {
+    /// The image.
+    pub image: Image,
+    /// The static counter that is in it.
+    pub binary: PathBuf,
+    /// Target triple of the counter.
+    pub target: String,
+    /// What is in the image besides the counter and its crates.
+    pub parts: Vec<sbom::Part>,
+}
+
+/// Builds the image for a release: the counter beside the archive is the one inside, which of a kept archive
+/// nobody could say.
+///
+/// # Errors
+/// As [`build`] by cargo; a part does not tell its version.
+pub async fn build_for_release(workspace: &Workspace, progress: &Progress) -> Result<Released> {
+    let task = progress.start("image");
+    let work = async {
+        let revision = inputs::revision(&workspace.root).await;
+        let parts = cargo::Parts::find().await?;
+        Ok(Released {
+            image: build_by_cargo(workspace, &parts, &revision, &task).await?,
+            binary: cargo::binary(&site(workspace), &parts),
+            target: parts.host().to_owned(),
+            parts: parts.of_bill().await?,
+        })
+    };
+    let released: Result<Released> = work.await;
+    match &released {
+        Ok(released) => task.done(&describe(&released.image, "built by cargo")),
+        Err(_) => task.fail(""),
+    }
+    released
+}
+
 /// An archive that somebody else built.
 ///
 /// # Errors
@@ -126,8 +163,20 @@ async fn build_with(workspace: &Workspace, builder: Builder, task: &Task) -> Res
         return Ok((image, "built by Nix"));
     }
     let parts = parts.context("the cargo builder's parts were not looked for")??;
-    let inputs = parts.fingerprint(&workspace.root, &revision)?;
-    let packed = oci::pack(&cargo::build(&site(workspace), &parts, &revision, task).await?)?;
+    Ok((
+        build_by_cargo(workspace, &parts, &revision, task).await?,
+        "built by cargo",
+    ))
+}
+
+async fn build_by_cargo(
+    workspace: &Workspace,
+    parts: &cargo::Parts,
+    revision: &str,
+    task: &Task,
+) -> Result<Image> {
+    let inputs = parts.fingerprint(&workspace.root, revision)?;
+    let packed = oci::pack(&cargo::build(&site(workspace), parts, revision, task).await?)?;
     let archive = folder(workspace).join("counter.tar");
     replace(&archive, &packed.archive)?;
     let bytes = packed.archive.len() as u64;
@@ -139,7 +188,7 @@ async fn build_with(workspace: &Workspace, builder: Builder, task: &Task) -> Res
         builder: Builder::Cargo,
     };
     keep(workspace, &inputs, &image)?;
-    Ok((image, "built by cargo"))
+    Ok(image)
 }
 
 /// The checkout itself, as it is.

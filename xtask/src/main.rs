@@ -17,6 +17,7 @@ mod evidence;
 mod test;
 mod checks;
 mod bench;
+mod release;
 mod command;
 mod progress;
 mod interrupt;
@@ -64,6 +65,7 @@ async fn dispatch(cli: Cli) -> Result<Exit> {
         Subcommands::Docs { check } => docs(&workspace, check),
         Subcommands::Schema { check } => lab::schema::schema(&workspace, check),
         Subcommands::Bench => interrupt::or(bench(&workspace, &progress)).await,
+        Subcommands::Release(args) => interrupt::or(release::release(&workspace, &args, &progress)).await,
         Subcommands::Test(args) => interrupt::or(test::test(&workspace, &args, &progress)).await,
     }
 }

@@ -8,11 +8,69 @@ use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
+use crate::cli::ReleaseArgs;
+use crate::command::Command;
+use crate::exit::{BadInput, Exit};
+use crate::image;
 use crate::image::contract::{NAME, VERSION};
 use crate::image::sbom::{Part, bill};
+use crate::lab::Lab;
+use crate::progress::Progress;
+use crate::setup::{self, Need};
+use crate::workspace::Workspace;
 
 const CHECKSUMS: &str = "SHA256SUMS";
 const PROVENANCE: &str = "provenance.json";
+/// Of all machines of a release, those with this processor package the chart.
+const CHART_PROCESSOR: &str = "x86_64";
+
+/// Lays out what this machine makes for a release, or gathers what several laid out, in `target/release-assets`.
+///
+/// # Errors
+/// When a part can't be made, or what is to be gathered isn't there.
+pub async fn release(workspace: &Workspace, args: &ReleaseArgs, progress: &Progress) -> Result<Exit> {
+    let out = workspace.lab.with_file_name("release-assets");
+    match &args.gather {
+        Some(built) => gather(built, &out, |name| std::env::var(name).ok())?,
+        None => make(workspace, progress, &out).await?,
+    }
+    for file in files_below(&out)? {
+        println!("{}", workspace.display(&file));
+    }
+    Ok(Exit::Holds)
+}
+
+async fn make(workspace: &Workspace, progress: &Progress, out: &Path) -> Result<()> {
+    let released = image::build_for_release(workspace, progress).await?;
+    let work = tempfile::tempdir().context("no place to package the chart in")?;
+    let chart = match released.target.starts_with(CHART_PROCESSOR) {
+        true => Some(package_chart(workspace, progress, work.path()).await?),
+        false => None,
+    };
+    let made = Made {
+        target: released.target,
+        binary: released.binary,
+        image: released.image.archive,
+        parts: released.parts,
+        chart,
+    };
+    lay_out(&workspace.root, &made, out)
+}
+
+/// The chart's package, in the folder `work`.
+async fn package_chart(workspace: &Workspace, progress: &Progress, work: &Path) -> Result<PathBuf> {
+    let environment = setup::ensure(workspace, progress, Need::Tools, None, false).await?;
+    let package = Command::new(&environment.helm.path)
+        .arg("package")
+        .arg(Lab::shipped(workspace)?.chart())
+        .arg("--destination")
+        .arg(work);
+    package.read().await?;
+    let made = files_below(work)?;
+    made.into_iter()
+        .next()
+        .with_context(|| format!("`{package}` left no package"))
+}
 
 /// What one machine made for its own processor.
 #[derive(Debug)]
@@ -52,7 +110,14 @@ pub fn lay_out(root: &Path, made: &Made, out: &Path) -> Result<()> {
 /// Brings what several machines laid out below `built` into the folder `out`, emptied before, with provenance
 /// when `variable` tells of a run of GitHub Actions, and with the checksum of every file.
 pub fn gather(built: &Path, out: &Path, variable: impl Fn(&str) -> Option<String>) -> Result<()> {
-    empty(out)?;
+    // Emptying one would empty the other.
+    let places = (built.canonicalize(), out.canonicalize());
+    if let (Ok(built), Ok(out)) = &places
+        && (built.starts_with(out) || out.starts_with(built))
+    {
+        let text = format!("{} is where the release itself is put together", out.display());
+        return Err(BadInput(text).into());
+    }
     let mut from = BTreeMap::new();
     for file in files_below(built)? {
         let name = file.file_name().expect("a file has a name").to_owned();
@@ -61,6 +126,7 @@ pub fn gather(built: &Path, out: &Path, variable: impl Fn(&str) -> Option<String
         }
     }
     ensure!(!from.is_empty(), "{} holds nothing to release", built.display());
+    empty(out)?;
     for (name, file) in &from {
         copy(file, &out.join(name))?;
     }
@@ -246,6 +312,23 @@ mod tests {
             .unwrap_err()
             .to_string();
         assert!(said.contains("counter-chart.tgz have the same name"), "{said}");
+    }
+
+    #[test]
+    fn what_is_to_be_gathered_is_not_emptied() {
+        let folder = TempDir::new().unwrap();
+        machine(folder.path(), "x86_64-unknown-linux-gnu", true);
+        let made = names(folder.path());
+        assert!(gather(folder.path(), folder.path(), runner).is_err());
+        assert!(
+            gather(
+                folder.path(),
+                &folder.path().join("x86_64-unknown-linux-gnu"),
+                runner
+            )
+            .is_err()
+        );
+        assert_eq!(names(folder.path()), made);
     }
 
     #[test]

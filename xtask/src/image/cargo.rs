@@ -10,6 +10,7 @@ use oci_spec::image::ConfigBuilder;
 use super::contract;
 use super::inputs::Fingerprint;
 use super::oci::{Contents, Layer};
+use super::sbom::Part;
 use crate::command::Command;
 use crate::progress::Task;
 
@@ -80,6 +81,37 @@ impl Parts {
             busybox,
             busybox_binary,
         })
+    }
+
+    /// Target triple of the counter: that of this machine's compiler.
+    pub fn host(&self) -> &str {
+        &self.host
+    }
+
+    /// What goes into the image and no crate is: for the bill of materials.
+    ///
+    /// # Errors
+    /// When one doesn't tell its version.
+    pub async fn of_bill(&self) -> Result<Vec<Part>> {
+        let part = |name: &str, version: &str, license: &str| Part {
+            name: name.to_owned(),
+            version: version.to_owned(),
+            license: license.to_owned(),
+            package_type: "generic".to_owned(),
+        };
+        let said = Command::new(&self.busybox).arg("busybox").read().await?;
+        let version = busybox_version(&said)
+            .with_context(|| format!("{} doesn't tell its version", self.busybox.display()))?;
+        let mut parts = vec![part("busybox", version, "GPL-2.0-only")];
+        if self.host.ends_with("-gnu") {
+            let said = Command::new("getconf").arg("GNU_LIBC_VERSION").read().await?;
+            let version = said
+                .trim()
+                .strip_prefix("glibc ")
+                .context("the C library doesn't tell its version")?;
+            parts.push(part("glibc", version, "LGPL-2.1-or-later"));
+        }
+        Ok(parts)
     }
 
     /// The fingerprint of an image made of the sources in `root` and of these parts.
@@ -185,7 +217,7 @@ async fn compile(site: &Site, parts: &Parts, task: &Task) -> Result<Vec<u8>> {
         }
     }
     cargo.logged(&site.log, on_line).await?;
-    let path = site.target.join(&parts.host).join("release/counter");
+    let path = binary(site, parts);
     let binary = std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
     if !is_static(&binary) {
         bail!(
@@ -194,6 +226,11 @@ async fn compile(site: &Site, parts: &Parts, task: &Task) -> Result<Vec<u8>> {
         );
     }
     Ok(binary)
+}
+
+/// Where the counter lies once it is compiled.
+pub fn binary(site: &Site, parts: &Parts) -> PathBuf {
+    site.target.join(&parts.host).join("release/counter")
 }
 
 /// A command at the site, in its surroundings.
@@ -268,6 +305,11 @@ async fn static_libc() -> Result<PathBuf> {
         );
     }
     Ok(path)
+}
+
+/// From its first line: `BusyBox v1.35.0 (Debian 1:1.35.0-4) multi-call binary.`
+fn busybox_version(said: &str) -> Option<&str> {
+    said.strip_prefix("BusyBox v")?.split_whitespace().next()
 }
 
 fn static_busybox() -> Result<PathBuf> {
@@ -345,6 +387,14 @@ mod tests {
         assert!(is_static(&elf));
         elf[64] = 3;
         assert!(!is_static(&elf));
+    }
+
+    #[test]
+    fn busybox_tells_its_version_in_its_first_line() {
+        let said =
+            "BusyBox v1.35.0 (Debian 1:1.35.0-4+deb12u1+b1) multi-call binary.\nBusyBox is copyrighted";
+        assert_eq!(busybox_version(said), Some("1.35.0"));
+        assert_eq!(busybox_version("sh: not found"), None);
     }
 
     #[test]
