@@ -78,20 +78,12 @@ async fn lab(workspace: &Workspace, args: &LabArgs, progress: &Progress) -> Resu
         return Ok(Exit::Holds);
     }
     let chosen = lab.choose(&args.only)?;
-    let _alone = Lock::of_run(&workspace.cache)?;
-    let need = if args.cluster == ClusterArg::Kind {
-        Need::OwnCluster
-    } else {
-        Need::Tools
-    };
-    let environment = interrupt::or(setup::ensure(
-        workspace,
-        progress,
-        need,
-        args.node_image.as_deref(),
-        args.setup,
-    ))
-    .await?;
+    let need = if args.cluster == ClusterArg::Kind { Need::OwnCluster } else { Need::Tools };
+    // Without --setup a machine that lacks something is left as it is: not even a lock is made on it.
+    let installing = args.setup.then(|| Lock::of_run(&workspace.cache)).transpose()?;
+    let ensure = setup::ensure(workspace, progress, need, args.node_image.as_deref(), args.setup);
+    let environment = interrupt::or(ensure).await?;
+    let _alone = installing.map_or_else(|| Lock::of_run(&workspace.cache), Ok)?;
 
     let journal = Journal::begin(workspace, &lab, &environment, args);
     let ran = interrupt::or(run_lab(&journal, &chosen, progress)).await;

@@ -40,7 +40,8 @@ pub fn tables(figures: &Figures) -> String {
         text += &format!("| {} | {} | {} | {holds} |\n", aim.name, aim.aim, aim.measured);
     }
     text += "\n| load | per second | median | 99th percentile |\n|---|---|---|---|\n";
-    let rows: [(&str, fn(&Round) -> &Rate); 5] = [
+    type Column = fn(&Round) -> &Rate;
+    let rows: [(&str, Column); 5] = [
         ("the disk alone, one write after the other", |round| &round.disk),
         ("durable visits, 1 client", |round| &round.visits_1),
         ("durable visits, 16 clients", |round| &round.visits_16),

@@ -175,7 +175,7 @@ impl Redactor {
             Value::String(text) if text.starts_with(['{', '[']) && text.ends_with('…') => {
                 Value::from("<long>")
             }
-            Value::Object(_) if text::value(value) != value.to_string() => {
+            Value::Object(_) if text::value(value) != serde_json::to_string(value).unwrap_or_default() => {
                 Value::from(self.words(&text::value(value)))
             }
             Value::Number(_) if is_moment(name) => Value::from("<duration>"),

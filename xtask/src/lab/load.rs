@@ -280,6 +280,7 @@ fn first_line(error: &str) -> &str {
         .map(str::trim)
         .find(|line| !line.is_empty())
         .unwrap_or("unreadable");
+    let line = line.strip_prefix("error: ").unwrap_or(line);
     match line.strip_prefix("line ").and_then(|rest| rest.split_once(": ")) {
         Some((place, says)) if place.contains(" column ") => says,
         _ => line,
