@@ -17,12 +17,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let measured = match arguments[..] {
-        ["http", address, path, clients, seconds] => http(
-            address.parse()?,
-            path,
-            clients.parse()?,
-            Duration::from_secs_f64(seconds.parse()?),
-        )?,
+        ["http", address, path, clients, seconds] => {
+            http(address.parse()?, path, clients.parse()?, Duration::from_secs_f64(seconds.parse()?))?
+        }
         ["disk", folder, seconds] => disk(Path::new(folder), Duration::from_secs_f64(seconds.parse()?))?,
         _ => return Err("usage: load http ADDRESS PATH CLIENTS SECONDS | load disk FOLDER SECONDS".into()),
     };
@@ -45,17 +42,8 @@ fn http(
         let stream = TcpStream::connect(address)?;
         stream.set_nodelay(true)?;
         stream.set_nonblocking(true)?;
-        epoll::add(
-            &poll,
-            &stream,
-            epoll::EventData::new_u64(place as u64),
-            epoll::EventFlags::IN,
-        )?;
-        connections.push(Connection {
-            stream,
-            asked: Instant::now(),
-            answer: Vec::with_capacity(4096),
-        });
+        epoll::add(&poll, &stream, epoll::EventData::new_u64(place as u64), epoll::EventFlags::IN)?;
+        connections.push(Connection { stream, asked: Instant::now(), answer: Vec::with_capacity(4096) });
     }
     let mut latencies = Vec::with_capacity(1 << 20);
     let mut events = Vec::with_capacity(clients);

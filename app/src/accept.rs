@@ -18,11 +18,7 @@ impl Format {
     /// There is no 406: a client that wants neither is better served by the default.
     pub fn asked(headers: &HeaderMap, default: Self) -> Self {
         let ranges = || {
-            headers
-                .get_all(ACCEPT)
-                .iter()
-                .filter_map(|value| value.to_str().ok())
-                .flat_map(|v| v.split(','))
+            headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok()).flat_map(|v| v.split(','))
         };
         let html = preference(ranges(), "text", "html");
         let json = preference(ranges(), "application", "json");
@@ -56,13 +52,7 @@ fn preference<'a>(ranges: impl Iterator<Item = &'a str>, kind: &str, subtype: &s
         })
         .max_by_key(|(_, exactness)| *exactness)
         // A type that is not wanted at all is not wanted in any detail.
-        .map_or((0, 0), |(quality, exactness)| {
-            if quality == 0 {
-                (0, 0)
-            } else {
-                (quality, exactness)
-            }
-        })
+        .map_or((0, 0), |(quality, exactness)| if quality == 0 { (0, 0) } else { (quality, exactness) })
 }
 
 #[cfg(test)]
@@ -91,11 +81,7 @@ mod tests {
         ] {
             let mut headers = HeaderMap::new();
             headers.insert(ACCEPT, accept.parse().unwrap());
-            assert_eq!(
-                Format::asked(&headers, default),
-                expected,
-                "Accept: {accept}, default {default:?}"
-            );
+            assert_eq!(Format::asked(&headers, default), expected, "Accept: {accept}, default {default:?}");
         }
     }
 }

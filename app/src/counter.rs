@@ -73,15 +73,8 @@ impl Counter {
             queue: Mutex::default(),
             arrived: Condvar::new(),
         });
-        let writer = Writer {
-            shared: shared.clone(),
-            store,
-            metrics,
-            readiness,
-            saved,
-            failed: false,
-            answered: 0,
-        };
+        let writer =
+            Writer { shared: shared.clone(), store, metrics, readiness, saved, failed: false, answered: 0 };
         thread::Builder::new()
             .name("writer".to_owned())
             .spawn(move || writer.run())
@@ -206,14 +199,9 @@ impl Writer {
         let not_yet = |queue: &mut Queue| queue.waiting.len() < enough && !queue.closed;
         let arrived = &self.shared.arrived;
         match limit {
-            None => arrived
-                .wait_while(queue, not_yet)
-                .unwrap_or_else(PoisonError::into_inner),
+            None => arrived.wait_while(queue, not_yet).unwrap_or_else(PoisonError::into_inner),
             Some(limit) => {
-                arrived
-                    .wait_timeout_while(queue, limit, not_yet)
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .0
+                arrived.wait_timeout_while(queue, limit, not_yet).unwrap_or_else(PoisonError::into_inner).0
             }
         }
     }
@@ -250,9 +238,7 @@ impl Writer {
 
     /// Tells the change for the worse once, not once per visit.
     fn fail(&mut self, error: &Arc<StoreError>) {
-        let cause = std::error::Error::source(error)
-            .map(ToString::to_string)
-            .unwrap_or_default();
+        let cause = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
         if !std::mem::replace(&mut self.failed, true) {
             tracing::error!(%error, cause, next = error.next(), visits = self.saved, "visits are refused");
         }
@@ -282,11 +268,7 @@ mod tests {
     #[test]
     fn who_hung_up_while_waiting_is_not_counted() {
         let volume = tempfile::TempDir::new().unwrap();
-        let identity = Identity {
-            pod: "counter-0".into(),
-            hostname: "host".into(),
-            revision: "v1".into(),
-        };
+        let identity = Identity { pod: "counter-0".into(), hostname: "host".into(), revision: "v1".into() };
         let (store, saved) = Store::open(volume.path(), &identity).unwrap();
         let shared = Arc::new(Shared {
             saved: AtomicU64::new(saved),
@@ -295,28 +277,14 @@ mod tests {
         });
         let metrics = Arc::new(Metrics::new(saved));
         let readiness = Arc::new(Readiness::new("/nowhere".into()));
-        let mut writer = Writer {
-            shared,
-            store,
-            metrics,
-            readiness,
-            saved,
-            failed: false,
-            answered: 0,
-        };
+        let mut writer = Writer { shared, store, metrics, readiness, saved, failed: false, answered: 0 };
 
         let (answers, mut answered): (VecDeque<_>, Vec<_>) = (0..3).map(|_| oneshot::channel()).unzip();
         drop(answered.remove(1));
         writer.save(answers);
 
-        let numbers: Vec<u64> = answered
-            .iter_mut()
-            .map(|a| a.try_recv().unwrap().unwrap())
-            .collect();
+        let numbers: Vec<u64> = answered.iter_mut().map(|a| a.try_recv().unwrap().unwrap()).collect();
         assert_eq!(numbers, [1, 2]);
-        assert_eq!(
-            std::fs::read_to_string(volume.path().join("visits")).unwrap(),
-            "2\n"
-        );
+        assert_eq!(std::fs::read_to_string(volume.path().join("visits")).unwrap(), "2\n");
     }
 }

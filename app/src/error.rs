@@ -68,13 +68,8 @@ impl AppError {
             }
         };
         *response.status_mut() = status;
-        if matches!(
-            self,
-            Self::NotCounted(VisitError::NotSaved(_) | VisitError::Closed)
-        ) {
-            response
-                .headers_mut()
-                .insert(RETRY_AFTER, HeaderValue::from_static("1"));
+        if matches!(self, Self::NotCounted(VisitError::NotSaved(_) | VisitError::Closed)) {
+            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
         }
         response
     }

@@ -17,9 +17,8 @@ use crate::store::{StoreError, Synced};
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// Upper bounds in seconds, from a read out of memory to a disk in trouble.
-const SECONDS: [f64; 14] = [
-    0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0,
-];
+const SECONDS: [f64; 14] =
+    [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0];
 /// Upper bounds in visits per write.
 const VISITS: [f64; 11] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0];
 
@@ -76,22 +75,14 @@ impl Metrics {
             "Visits on disk, those of earlier processes included",
             metrics.visits.clone(),
         );
-        registry.register(
-            "requests",
-            "Answers by route, method and status",
-            metrics.requests.clone(),
-        );
+        registry.register("requests", "Answers by route, method and status", metrics.requests.clone());
         registry.register_with_unit(
             "request_duration",
             "From a request's headers to its answer",
             Unit::Seconds,
             metrics.latency.clone(),
         );
-        registry.register(
-            "write_batch_visits",
-            "Visits that shared a write",
-            metrics.batch.clone(),
-        );
+        registry.register("write_batch_visits", "Visits that shared a write", metrics.batch.clone());
         registry.register_with_unit(
             "fsync",
             "Writing and syncing the file",
@@ -104,11 +95,7 @@ impl Metrics {
             Unit::Seconds,
             metrics.write.clone(),
         );
-        registry.register(
-            "disk_errors",
-            "Writes the disk refused, by step",
-            metrics.disk_errors.clone(),
-        );
+        registry.register("disk_errors", "Writes the disk refused, by step", metrics.disk_errors.clone());
         registry.register("connections", "Open connections", metrics.connections.clone());
         Self { registry, ..metrics }
     }
@@ -123,26 +110,14 @@ impl Metrics {
 
     /// One write did not.
     pub fn disk_failed(&self, error: &StoreError) {
-        self.disk_errors
-            .get_or_create(&Step {
-                step: error.step().to_owned(),
-            })
-            .inc();
+        self.disk_errors.get_or_create(&Step { step: error.step().to_owned() }).inc();
     }
 
     /// One request was answered. `route` is a known route, never a path a client made up.
     pub fn answered(&self, route: &str, method: &str, status: u16, took: Duration) {
-        let request = Request {
-            route: route.to_owned(),
-            method: method.to_owned(),
-            status,
-        };
+        let request = Request { route: route.to_owned(), method: method.to_owned(), status };
         self.requests.get_or_create(&request).inc();
-        self.latency
-            .get_or_create(&Route {
-                route: route.to_owned(),
-            })
-            .observe(took.as_secs_f64());
+        self.latency.get_or_create(&Route { route: route.to_owned() }).observe(took.as_secs_f64());
     }
 
     /// The exposition, as [`CONTENT_TYPE`].

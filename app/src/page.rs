@@ -28,13 +28,8 @@ impl Pages {
             .replace("{{revision}}", &escape(&identity.revision));
         let frame = |note| {
             let page = template.replace("{{title}}", "Visits").replace("{{note}}", note);
-            let (before, after) = page
-                .split_once("{{number}}")
-                .expect("the page shows the number once");
-            Frame {
-                before: before.to_owned(),
-                after: after.to_owned(),
-            }
+            let (before, after) = page.split_once("{{number}}").expect("the page shows the number once");
+            Frame { before: before.to_owned(), after: after.to_owned() }
         };
         Self {
             counted: frame("Yours is counted, and on disk."),
@@ -70,10 +65,7 @@ impl Frame {
 }
 
 fn escape(text: &str) -> String {
-    text.replace('&', "&amp;")
-        .replace('<', "&lt;")
-        .replace('>', "&gt;")
-        .replace('"', "&quot;")
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 
 #[cfg(test)]
@@ -88,14 +80,8 @@ mod tests {
             revision: "\"v1\"".to_owned(),
         };
         let page = Pages::new(&identity).counted(7);
-        assert!(
-            page.contains("&lt;script&gt;") && !page.contains("<script>"),
-            "{page}"
-        );
-        assert!(
-            page.contains("a&amp;b") && page.contains("&quot;v1&quot;"),
-            "{page}"
-        );
+        assert!(page.contains("&lt;script&gt;") && !page.contains("<script>"), "{page}");
+        assert!(page.contains("a&amp;b") && page.contains("&quot;v1&quot;"), "{page}");
         assert!(!page.contains("{{"), "a place was not filled in: {page}");
     }
 }

@@ -15,11 +15,7 @@ pub struct Readiness {
 impl Readiness {
     /// Ready, as long as `unready_file` does not exist.
     pub fn new(unready_file: PathBuf) -> Self {
-        Self {
-            unready_file,
-            disk: Mutex::new(None),
-            draining: AtomicBool::new(false),
-        }
+        Self { unready_file, disk: Mutex::new(None), draining: AtomicBool::new(false) }
     }
 
     /// Why there should be no traffic; `None` when there should.
@@ -29,11 +25,7 @@ impl Readiness {
         }
         let disk = self.disk.lock().unwrap_or_else(PoisonError::into_inner).clone();
         // A path that cannot be looked at is no order to be unready.
-        disk.or_else(|| {
-            self.unready_file
-                .exists()
-                .then(|| format!("{} exists", self.unready_file.display()))
-        })
+        disk.or_else(|| self.unready_file.exists().then(|| format!("{} exists", self.unready_file.display())))
     }
 
     /// What the disk refused; `None` when it works again.

@@ -44,13 +44,7 @@ impl App {
         readiness: Arc<Readiness>,
     ) -> Self {
         let pages = Arc::new(Pages::new(identity));
-        Self {
-            counter,
-            metrics,
-            readiness,
-            identity: Arc::new(identity.clone()),
-            pages,
-        }
+        Self { counter, metrics, readiness, identity: Arc::new(identity.clone()), pages }
     }
 }
 
@@ -81,19 +75,11 @@ async fn visit(State(app): State<App>, headers: HeaderMap) -> Response {
 }
 
 async fn read_page(State(app): State<App>, headers: HeaderMap) -> Response {
-    app.number(
-        Format::asked(&headers, Format::Html),
-        app.counter.read(),
-        Pages::read,
-    )
+    app.number(Format::asked(&headers, Format::Html), app.counter.read(), Pages::read)
 }
 
 async fn read(State(app): State<App>, headers: HeaderMap) -> Response {
-    app.number(
-        Format::asked(&headers, Format::Json),
-        app.counter.read(),
-        Pages::read,
-    )
+    app.number(Format::asked(&headers, Format::Json), app.counter.read(), Pages::read)
 }
 
 async fn ready(State(app): State<App>, headers: HeaderMap) -> Response {
@@ -134,17 +120,8 @@ impl App {
                 (headers, page(&self.pages, visits)).into_response()
             }
             Format::Json => {
-                let Identity {
-                    pod,
-                    hostname,
-                    revision,
-                } = &*self.identity;
-                let view = View {
-                    visits,
-                    pod,
-                    hostname,
-                    revision,
-                };
+                let Identity { pod, hostname, revision } = &*self.identity;
+                let view = View { visits, pod, hostname, revision };
                 let mut body = serde_json::to_string(&view).expect("numbers and strings are JSON");
                 body.push('\n');
                 ([(CONTENT_TYPE, "application/json")], body).into_response()
@@ -176,12 +153,8 @@ async fn observe(State(app): State<App>, request: Request, next: Next) -> Respon
     let route = request.extensions().get::<MatchedPath>().cloned();
     let mut response = next.run(request).await;
     // A number somebody kept is a wrong number.
-    response
-        .headers_mut()
-        .insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    response
-        .headers_mut()
-        .insert(VARY, HeaderValue::from_static("Accept, Sec-Purpose"));
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response.headers_mut().insert(VARY, HeaderValue::from_static("Accept, Sec-Purpose"));
     // The path and method of a stranger must not become labels without end.
     let route = route.as_ref().map_or("other", MatchedPath::as_str);
     let method = match method.as_str() {
@@ -189,8 +162,7 @@ async fn observe(State(app): State<App>, request: Request, next: Next) -> Respon
         _ => "other",
     };
     let took = started.elapsed();
-    app.metrics
-        .answered(route, method, response.status().as_u16(), took);
+    app.metrics.answered(route, method, response.status().as_u16(), took);
     tracing::debug!(
         method,
         route,

@@ -46,10 +46,7 @@ pub fn run(settings: &Settings, router: Router, app: &App) -> Result<(), ServeEr
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
-        .map_err(|source| ServeError {
-            step: "start the runtime".to_owned(),
-            source,
-        })?;
+        .map_err(|source| ServeError { step: "start the runtime".to_owned(), source })?;
     let served = runtime.block_on(serve(settings, router, app));
     // A task that still waits for its client does not keep the process.
     runtime.shutdown_background();
@@ -61,43 +58,25 @@ async fn serve(settings: &Settings, router: Router, app: &App) -> Result<(), Ser
     let failed = |step: String| move |source| ServeError { step, source };
     let asked_to_stop = shutdown::requested().map_err(failed("handle signals".to_owned()))?;
     let listener = listen(settings.listen).map_err(failed(format!("listen on {}", settings.listen)))?;
-    let address = listener
-        .local_addr()
-        .map_err(failed("read the listener's address".to_owned()))?;
+    let address = listener.local_addr().map_err(failed("read the listener's address".to_owned()))?;
     let places = allowed_connections(limits.connections);
     tracing::info!(%address, visits = app.counter.read(), connections = places, "listening");
 
     let (stop, stopped) = watch::channel(false);
     let door = Arc::new(Semaphore::new(places));
-    let accepting = tokio::spawn(accept(
-        listener,
-        door.clone(),
-        router,
-        app.clone(),
-        limits.clone(),
-        stopped,
-    ));
+    let accepting =
+        tokio::spawn(accept(listener, door.clone(), router, app.clone(), limits.clone(), stopped));
 
     let signal = asked_to_stop.await;
     app.readiness.drain();
-    tracing::info!(
-        signal,
-        drain_ms = limits.drain.as_millis() as u64,
-        "shutting down: no longer ready"
-    );
+    tracing::info!(signal, drain_ms = limits.drain.as_millis() as u64, "shutting down: no longer ready");
     tokio::time::sleep(limits.drain).await;
     accepting.abort();
     let _ = stop.send(true);
     // All places free again: nobody is connected.
-    if timeout(LAST_ANSWERS, door.acquire_many(places as u32))
-        .await
-        .is_err()
-    {
+    if timeout(LAST_ANSWERS, door.acquire_many(places as u32)).await.is_err() {
         let left = places - door.available_permits();
-        tracing::warn!(
-            connections = left,
-            "closing on clients that do not read or do not finish asking"
-        );
+        tracing::warn!(connections = left, "closing on clients that do not read or do not finish asking");
     }
     if timeout(LAST_WRITE, app.counter.close()).await.is_err() {
         tracing::error!("the disk hangs: visits that wait for it were neither answered nor counted");
@@ -106,11 +85,7 @@ async fn serve(settings: &Settings, router: Router, app: &App) -> Result<(), Ser
 }
 
 fn listen(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = if address.is_ipv4() {
-        TcpSocket::new_v4()
-    } else {
-        TcpSocket::new_v6()
-    }?;
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
     // A restarted process gets its port back while old connections still linger.
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
@@ -120,10 +95,7 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
 /// As many as asked for, or as the limit on open files allows after raising it.
 fn allowed_connections(asked: usize) -> usize {
     let limit = getrlimit(Resource::Nofile);
-    let raised = Rlimit {
-        current: limit.maximum,
-        maximum: limit.maximum,
-    };
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
     let files = match setrlimit(Resource::Nofile, raised) {
         Ok(()) => limit.maximum,
         Err(_) => limit.current,
@@ -143,11 +115,7 @@ async fn accept(
     let service = TowerToHyperService::new(router);
     loop {
         // No place, no accept: who comes then waits in the kernel's queue until somebody leaves.
-        let place = door
-            .clone()
-            .acquire_owned()
-            .await
-            .expect("the door is never closed");
+        let place = door.clone().acquire_owned().await.expect("the door is never closed");
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
             Err(error) => {
@@ -200,9 +168,7 @@ async fn answer(
 ) {
     let _ = stream.set_nodelay(true);
     let mut stream = Box::pin(TimeoutStream::new(stream));
-    stream
-        .as_mut()
-        .set_write_timeout_pinned(Some(limits.write_timeout));
+    stream.as_mut().set_write_timeout_pinned(Some(limits.write_timeout));
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .keep_alive(stays)

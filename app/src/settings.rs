@@ -77,17 +77,10 @@ impl Settings {
     /// # Errors
     /// As [`Settings::from_env`].
     pub fn read(variable: impl Fn(&str) -> Option<OsString>) -> Result<Self, Faults> {
-        let mut reader = Reader {
-            variable,
-            faults: Vec::new(),
-        };
+        let mut reader = Reader { variable, faults: Vec::new() };
         let hostname = rustix::system::uname().nodename().to_string_lossy().into_owned();
         let settings = Self {
-            listen: reader.parsed(
-                "LISTEN",
-                "0.0.0.0:8000",
-                "an address and a port, such as 0.0.0.0:8000",
-            ),
+            listen: reader.parsed("LISTEN", "0.0.0.0:8000", "an address and a port, such as 0.0.0.0:8000"),
             data_dir: reader.path("DATA_DIR", "/data"),
             unready_file: reader.path("UNREADY_FILE", "/tmp/unready"),
             identity: Identity {
@@ -133,11 +126,7 @@ pub struct Faults(Vec<String>);
 
 impl fmt::Display for Faults {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let settings = if self.0.len() == 1 {
-            "setting does"
-        } else {
-            "settings do"
-        };
+        let settings = if self.0.len() == 1 { "setting does" } else { "settings do" };
         write!(f, "{} {settings} not make sense", self.0.len())?;
         self.0.iter().try_for_each(|fault| write!(f, "\n  {fault}"))
     }
@@ -158,8 +147,7 @@ impl<V: Fn(&str) -> Option<OsString>> Reader<V> {
             return default.to_owned();
         };
         value.into_string().unwrap_or_else(|value| {
-            self.faults
-                .push(format!("{name}={}: not valid UTF-8", value.display()));
+            self.faults.push(format!("{name}={}: not valid UTF-8", value.display()));
             default.to_owned()
         })
     }
@@ -167,8 +155,7 @@ impl<V: Fn(&str) -> Option<OsString>> Reader<V> {
     fn path(&mut self, name: &str, default: &str) -> PathBuf {
         let path = PathBuf::from(self.text(name, default));
         if !path.is_absolute() {
-            self.faults
-                .push(format!("{name}={}: expected an absolute path", path.display()));
+            self.faults.push(format!("{name}={}: expected an absolute path", path.display()));
         }
         path
     }
@@ -177,10 +164,7 @@ impl<V: Fn(&str) -> Option<OsString>> Reader<V> {
         let text = self.text(name, default);
         text.parse().unwrap_or_else(|_| {
             self.faults.push(format!("{name}={text}: expected {expected}"));
-            default
-                .parse()
-                .ok()
-                .expect("defaults parse; a test reads them all")
+            default.parse().ok().expect("defaults parse; a test reads them all")
         })
     }
 
@@ -190,8 +174,7 @@ impl<V: Fn(&str) -> Option<OsString>> Reader<V> {
             Ok(number) if range.contains(&number) => number,
             _ => {
                 let (low, high) = range.into_inner();
-                self.faults
-                    .push(format!("{name}={text}: expected a number from {low} to {high}"));
+                self.faults.push(format!("{name}={text}: expected a number from {low} to {high}"));
                 default
             }
         }
@@ -204,10 +187,7 @@ mod tests {
 
     fn read(variables: &[(&str, &str)]) -> Result<Settings, Faults> {
         Settings::read(|name| {
-            variables
-                .iter()
-                .find(|(key, _)| *key == name)
-                .map(|(_, value)| OsString::from(value))
+            variables.iter().find(|(key, _)| *key == name).map(|(_, value)| OsString::from(value))
         })
     }
 
@@ -245,9 +225,6 @@ mod tests {
 
     #[test]
     fn an_empty_variable_is_one_that_is_not_set() {
-        assert_eq!(
-            read(&[("REVISION", "")]).unwrap().identity.revision,
-            env!("CARGO_PKG_VERSION")
-        );
+        assert_eq!(read(&[("REVISION", "")]).unwrap().identity.revision, env!("CARGO_PKG_VERSION"));
     }
 }

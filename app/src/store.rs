@@ -42,21 +42,13 @@ impl Store {
         let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC;
         let fd = rustix::fs::open(folder, flags, Mode::empty()).map_err(fault("open the folder", folder))?;
         let lock = Lock::take(&fd, folder, identity)?;
-        let store = Self {
-            folder: folder.to_owned(),
-            fd,
-            _lock: lock,
-        };
+        let store = Self { folder: folder.to_owned(), fd, _lock: lock };
         store.remove_left_over()?;
         let (visits, owner) = store.read()?;
         let own = store.prepare(visits)?;
         if let Some(owner) = owner.filter(|owner| *owner != own) {
             store.discard();
-            return Err(StoreError::Owner {
-                path: store.path(FILE),
-                owner,
-                own,
-            });
+            return Err(StoreError::Owner { path: store.path(FILE), owner, own });
         }
         store.publish()?;
         Ok((store, visits))
@@ -76,10 +68,7 @@ impl Store {
         self.prepare(visits)?;
         let file = started.elapsed();
         self.publish()?;
-        Ok(Synced {
-            file,
-            whole: started.elapsed(),
-        })
+        Ok(Synced { file, whole: started.elapsed() })
     }
 
     /// Writes and syncs a new temp file, and says whom the volume makes its owner.
@@ -222,9 +211,7 @@ pub enum StoreError {
 impl StoreError {
     /// The whole chain and the next step, for a person.
     pub fn report(&self) -> impl fmt::Display {
-        let cause = std::error::Error::source(self)
-            .map(|source| format!(": {source}"))
-            .unwrap_or_default();
+        let cause = std::error::Error::source(self).map(|source| format!(": {source}")).unwrap_or_default();
         format!("{self}{cause}\n  next: {}", self.next())
     }
 
@@ -268,11 +255,7 @@ impl StoreError {
 
 fn fault(step: &'static str, path: &Path) -> impl FnOnce(Errno) -> StoreError {
     let path = path.to_owned();
-    move |errno| StoreError::Io {
-        step,
-        path,
-        source: errno.into(),
-    }
+    move |errno| StoreError::Io { step, path, source: errno.into() }
 }
 
 #[cfg(test)]

@@ -28,11 +28,7 @@ fn some_time(below: u64) -> Duration {
 
 /// The number as `cat` shows it.
 fn on_disk(volume: &Path) -> u64 {
-    fs::read_to_string(volume.join("visits"))
-        .unwrap()
-        .trim()
-        .parse()
-        .unwrap()
+    fs::read_to_string(volume.join("visits")).unwrap().trim().parse().unwrap()
 }
 
 #[test]
@@ -51,25 +47,15 @@ fn sigkill_at_any_moment_loses_no_answered_visit_and_invents_none() {
         std::thread::sleep(some_time(60));
         server.kill();
         let (sent, answered, highest) = crowd.leave();
-        assert_eq!(
-            on_disk(volume.path()).max(highest),
-            on_disk(volume.path()),
-            "round {round}"
-        );
+        assert_eq!(on_disk(volume.path()).max(highest), on_disk(volume.path()), "round {round}");
         at_least = started + answered;
         at_most = started + sent;
         answers += answered;
-        assert!(
-            highest <= at_most,
-            "round {round}: an answer said {highest}, {at_most} were asked for"
-        );
+        assert!(highest <= at_most, "round {round}: an answer said {highest}, {at_most} were asked for");
     }
     assert!(answers > 0, "nobody was ever answered: the test tests nothing");
     let last = get(Server::start(volume.path()).address, "/visits").visits();
-    assert!(
-        (at_least..=at_most).contains(&last),
-        "{last} is not in {at_least}..={at_most}"
-    );
+    assert!((at_least..=at_most).contains(&last), "{last} is not in {at_least}..={at_most}");
 }
 
 #[test]
@@ -124,10 +110,7 @@ fn readiness_goes_first_and_visitors_are_served_until_the_drain_is_over() {
     server.signal(rustix::process::Signal::TERM);
     server.logged("no longer ready");
     let unready = early.get("/readyz").unwrap();
-    assert!(
-        unready.status == 503 && unready.body.contains("shutting down"),
-        "{unready:?}"
-    );
+    assert!(unready.status == 503 && unready.body.contains("shutting down"), "{unready:?}");
     // Whoever has not heard of it yet is not refused.
     assert_eq!(get(server.address, "/").visits(), 1);
     assert_eq!(early.get("/").unwrap().visits(), 2);
@@ -164,10 +147,7 @@ fn a_read_is_answered_while_visits_wait_for_the_disk() {
     while started.elapsed() < Duration::from_millis(300) {
         let before = crowd.answered();
         let visits = reader.get("/visits").unwrap().visits();
-        assert!(
-            visits >= before,
-            "a read said {visits}, and {before} visits had been answered before"
-        );
+        assert!(visits >= before, "a read said {visits}, and {before} visits had been answered before");
         assert!(visits >= last, "a read said {visits} after {last}");
         last = visits;
         assert!(started.elapsed() < PATIENCE);

@@ -20,10 +20,7 @@ fn garbage_is_refused_with_the_path_the_reason_and_the_next_step() {
     let (code, said) = refusal(command(volume.path(), &[]));
     assert_eq!(code, Some(1), "{said}");
     let path = volume.path().join("visits");
-    assert!(
-        said.contains(&format!("error: {} does not hold a number", path.display())),
-        "{said}"
-    );
+    assert!(said.contains(&format!("error: {} does not hold a number", path.display())), "{said}");
     assert!(said.contains("`seven\\n`") && said.contains("next:"), "{said}");
     assert_eq!(fs::read_to_string(path).unwrap(), "seven\n");
 }
@@ -31,15 +28,9 @@ fn garbage_is_refused_with_the_path_the_reason_and_the_next_step() {
 #[test]
 fn settings_that_make_no_sense_are_refused_all_at_once() {
     let volume = TempDir::new().unwrap();
-    let (code, said) = refusal(command(
-        volume.path(),
-        &[("LISTEN", "here"), ("LOG_FORMAT", "xml")],
-    ));
+    let (code, said) = refusal(command(volume.path(), &[("LISTEN", "here"), ("LOG_FORMAT", "xml")]));
     assert_eq!(code, Some(2), "{said}");
-    assert!(
-        said.contains("LISTEN=here") && said.contains("LOG_FORMAT=xml"),
-        "{said}"
-    );
+    assert!(said.contains("LISTEN=here") && said.contains("LOG_FORMAT=xml"), "{said}");
 }
 
 #[test]
@@ -48,10 +39,7 @@ fn an_address_in_use_is_told() {
     let server = Server::start(one.path());
     let (code, said) = refusal(command(two.path(), &[("LISTEN", &server.address.to_string())]));
     assert_eq!(code, Some(1), "{said}");
-    assert!(
-        said.contains(&format!("could not listen on {}", server.address)),
-        "{said}"
-    );
+    assert!(said.contains(&format!("could not listen on {}", server.address)), "{said}");
     assert!(said.contains("next: stop what listens there"), "{said}");
 }
 
@@ -63,10 +51,7 @@ fn a_second_process_on_the_volume_is_refused_and_the_first_goes_on() {
     let (code, said) = refusal(command(volume.path(), &[("POD_NAME", "counter-1")]));
     assert_eq!(code, Some(1), "{said}");
     let holder = format!("in use by counter-0 (process {} ", server.pid());
-    assert!(
-        said.contains(&holder) && said.contains("next: stop that process"),
-        "{said}"
-    );
+    assert!(said.contains(&holder) && said.contains("next: stop that process"), "{said}");
     assert_eq!(get(server.address, "/").visits(), 2);
     // The holder's death frees the volume, whatever it leaves behind.
     server.kill();
@@ -85,10 +70,7 @@ fn a_folder_that_cannot_be_written_is_refused_at_the_start() {
         false => refusal(command(&volume, &[])),
     };
     assert_eq!(code, Some(1), "{said}");
-    assert!(
-        said.contains("Permission denied") && said.contains("next: let uid"),
-        "{said}"
-    );
+    assert!(said.contains("Permission denied") && said.contains("next: let uid"), "{said}");
 }
 
 #[test]
@@ -106,15 +88,9 @@ fn a_file_of_somebody_else_is_refused_and_kept() {
     chown(&file, Some(1234), Some(1234)).unwrap();
     let (code, said) = refusal(as_nobody(&volume, place.path()));
     assert_eq!(code, Some(1), "{said}");
-    assert!(
-        said.contains("belongs to uid 1234") && said.contains("chown 65532"),
-        "{said}"
-    );
+    assert!(said.contains("belongs to uid 1234") && said.contains("chown 65532"), "{said}");
     assert_eq!(fs::read_to_string(&file).unwrap(), "7\n");
-    assert!(
-        !volume.join("visits.tmp").exists(),
-        "the refused start left its temp file"
-    );
+    assert!(!volume.join("visits.tmp").exists(), "the refused start left its temp file");
 }
 
 #[test]
@@ -133,25 +109,12 @@ fn a_full_disk_refuses_visits_and_recovers_when_there_is_room() {
     let unready = client.get("/readyz").unwrap();
     assert_eq!(unready.status, 503);
     assert!(unready.body.contains("No space left on device"), "{unready:?}");
-    assert_eq!(
-        client.get("/healthz").unwrap().status,
-        200,
-        "a restart would not make room"
-    );
+    assert_eq!(client.get("/healthz").unwrap().status, 200, "a restart would not make room");
     assert_eq!(client.get("/visits").unwrap().visits(), 1, "reads go on");
     assert_eq!(fs::read_to_string(volume.path().join("visits")).unwrap(), "1\n");
     let line = server.logged("visits are refused");
-    assert!(
-        line.contains("visits.tmp") && line.contains("free space on the volume"),
-        "{line}"
-    );
-    assert!(
-        client
-            .get("/metrics")
-            .unwrap()
-            .body
-            .contains("counter_disk_errors_total{step=\"write\"}")
-    );
+    assert!(line.contains("visits.tmp") && line.contains("free space on the volume"), "{line}");
+    assert!(client.get("/metrics").unwrap().body.contains("counter_disk_errors_total{step=\"write\"}"));
 
     fs::remove_file(filler).unwrap();
     // By itself: nobody visits.
@@ -167,10 +130,7 @@ fn a_disk_that_is_full_at_the_start_is_refused_and_keeps_its_count() {
     let filler = fill(&volume.path());
     let (code, said) = refusal(command(&volume.path(), &[]));
     assert_eq!(code, Some(1), "{said}");
-    assert!(
-        said.contains("No space left") && said.contains("next: free space"),
-        "{said}"
-    );
+    assert!(said.contains("No space left") && said.contains("next: free space"), "{said}");
     assert_eq!(fs::read_to_string(volume.path().join("visits")).unwrap(), "7\n");
     fs::remove_file(filler).unwrap();
     assert_eq!(get(Server::start(&volume.path()).address, "/").visits(), 8);
@@ -185,10 +145,7 @@ fn a_volume_that_turns_read_only_refuses_visits_and_recovers() {
     volume.remount("ro");
     assert_eq!(client.get("/").unwrap().status, 503);
     let unready = client.get("/readyz").unwrap();
-    assert!(
-        unready.status == 503 && unready.body.contains("Read-only file system"),
-        "{unready:?}"
-    );
+    assert!(unready.status == 503 && unready.body.contains("Read-only file system"), "{unready:?}");
     assert_eq!(client.get("/visits").unwrap().visits(), 1);
     volume.remount("rw");
     until("ready again", || client.get("/readyz").unwrap().status == 200);
@@ -202,10 +159,7 @@ fn a_read_only_volume_is_refused_at_the_start() {
     volume.remount("ro");
     let (code, said) = refusal(command(&volume.path(), &[]));
     assert_eq!(code, Some(1), "{said}");
-    assert!(
-        said.contains("Read-only file system") && said.contains("next: mount the volume"),
-        "{said}"
-    );
+    assert!(said.contains("Read-only file system") && said.contains("next: mount the volume"), "{said}");
 }
 
 #[test]
@@ -230,10 +184,7 @@ fn a_failed_fsync_is_a_failed_visit_and_the_disk_may_come_back() {
         _ => true,
     });
     let line = server.logged("visits are refused");
-    assert!(
-        line.contains("could not sync"),
-        "the fault is another than the one meant: {line}"
-    );
+    assert!(line.contains("could not sync"), "the fault is another than the one meant: {line}");
     assert_eq!(client.get("/visits").unwrap().visits(), counted);
     assert_eq!(client.get("/readyz").unwrap().status, 503);
 
@@ -241,10 +192,7 @@ fn a_failed_fsync_is_a_failed_visit_and_the_disk_may_come_back() {
     until("ready again", || client.get("/readyz").unwrap().status == 200);
     assert_eq!(client.get("/").unwrap().visits(), counted + 1);
     server.kill();
-    assert_eq!(
-        get(Server::start(&volume.path()).address, "/visits").visits(),
-        counted + 1
-    );
+    assert_eq!(get(Server::start(&volume.path()).address, "/visits").visits(), counted + 1);
 }
 
 #[test]
@@ -259,11 +207,7 @@ fn visits_refused_under_load_are_not_counted_and_answered_ones_are() {
         let refused = crowd.refused();
         until("some visits are refused", || crowd.refused() > refused + 20);
         fs::remove_file(filler).unwrap();
-        eprintln!(
-            "round {round}: {} answered, {} refused",
-            crowd.answered(),
-            crowd.refused()
-        );
+        eprintln!("round {round}: {} answered, {} refused", crowd.answered(), crowd.refused());
     }
     let (_, answered, highest) = crowd.leave();
     // Nobody was cut off, so both are exact.
@@ -274,10 +218,7 @@ fn visits_refused_under_load_are_not_counted_and_answered_ones_are() {
 #[test]
 fn a_process_that_stood_still_loses_no_visit_when_its_clocks_leap() {
     let volume = TempDir::new().unwrap();
-    let server = Server::with(
-        volume.path(),
-        &[("HEADER_TIMEOUT_MS", "200"), ("WRITE_TIMEOUT_MS", "200")],
-    );
+    let server = Server::with(volume.path(), &[("HEADER_TIMEOUT_MS", "200"), ("WRITE_TIMEOUT_MS", "200")]);
     let crowd = Crowd::visiting(server.address, 16);
     for _ in 0..3 {
         let answered = crowd.answered();
@@ -285,17 +226,12 @@ fn a_process_that_stood_still_loses_no_visit_when_its_clocks_leap() {
         // To the process, all its clocks leap past every deadline it has set, with visits under way.
         server.stop();
         let stopped = Instant::now();
-        until("longer than the timeouts", || {
-            stopped.elapsed() > Duration::from_millis(400)
-        });
+        until("longer than the timeouts", || stopped.elapsed() > Duration::from_millis(400));
         server.signal(Signal::CONT);
     }
     let answered = crowd.answered();
     until("visits are answered again", || crowd.answered() > answered + 50);
     assert_eq!(crowd.refused(), 0);
     let (_, answered, highest) = crowd.leave();
-    assert_eq!(
-        (get(server.address, "/visits").visits(), highest),
-        (answered, answered)
-    );
+    assert_eq!((get(server.address, "/visits").visits(), highest), (answered, answered));
 }

@@ -31,23 +31,14 @@ impl Site {
     fn holding(visits: u64) -> Self {
         let volume = TempDir::new().unwrap();
         std::fs::write(volume.path().join("visits"), visits.to_string()).unwrap();
-        let identity = Identity {
-            pod: "counter-1".into(),
-            hostname: "host-1".into(),
-            revision: "v7".into(),
-        };
+        let identity = Identity { pod: "counter-1".into(), hostname: "host-1".into(), revision: "v7".into() };
         let (store, visits) = Store::open(volume.path(), &identity).unwrap();
         let unready_file = volume.path().join("unready");
         let readiness = Arc::new(Readiness::new(unready_file.clone()));
         let metrics = Arc::new(Metrics::new(visits));
         let counter = Counter::start(store, visits, metrics.clone(), readiness.clone());
         let app = App::new(&identity, counter, metrics, readiness);
-        Self {
-            router: router(app.clone()),
-            app,
-            unready_file,
-            volume,
-        }
+        Self { router: router(app.clone()), app, unready_file, volume }
     }
 
     async fn send(&self, method: Method, path: &str, headers: &[(&str, &str)]) -> Response<Body> {
@@ -55,11 +46,7 @@ impl Site {
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        self.router
-            .clone()
-            .oneshot(request.body(Body::empty()).unwrap())
-            .await
-            .unwrap()
+        self.router.clone().oneshot(request.body(Body::empty()).unwrap()).await.unwrap()
     }
 
     async fn get(&self, path: &str, headers: &[(&str, &str)]) -> (StatusCode, String) {
@@ -87,21 +74,13 @@ async fn a_visit_is_counted_answered_and_on_disk() {
     let expected =
         serde_json::json!({"visits": 42, "pod": "counter-1", "hostname": "host-1", "revision": "v7"});
     assert_eq!(json(&body), expected);
-    assert_eq!(
-        std::fs::read_to_string(site.volume.path().join("visits")).unwrap(),
-        "42\n"
-    );
+    assert_eq!(std::fs::read_to_string(site.volume.path().join("visits")).unwrap(), "42\n");
 }
 
 #[tokio::test]
 async fn the_front_page_is_html_unless_json_is_asked_for() {
     let site = Site::new();
-    for (accept, html) in [
-        ("", true),
-        ("*/*", true),
-        ("text/html", true),
-        ("application/json", false),
-    ] {
+    for (accept, html) in [("", true), ("*/*", true), ("text/html", true), ("application/json", false)] {
         let response = site.send(Method::GET, "/", &[("accept", accept)]).await;
         let kind = response.headers()["content-type"].to_str().unwrap().to_owned();
         assert_eq!(response.headers()["cache-control"], "no-store");
@@ -113,10 +92,7 @@ async fn the_front_page_is_html_unless_json_is_asked_for() {
     for part in [">5<", "counter-1", "host-1", "v7"] {
         assert!(page.contains(part), "{part} is missing: {page}");
     }
-    assert!(
-        !page.contains("src=") && !page.contains("http"),
-        "the page loads something: {page}"
-    );
+    assert!(!page.contains("src=") && !page.contains("http"), "the page loads something: {page}");
 }
 
 #[tokio::test]
@@ -124,10 +100,7 @@ async fn reading_answers_json_to_a_plain_client_and_does_not_count() {
     let site = Site::holding(7);
     for _ in 0..3 {
         let (status, body) = site.get("/visits", &[("accept", "*/*")]).await;
-        assert_eq!(
-            (status, json(&body)["visits"].as_u64()),
-            (StatusCode::OK, Some(7))
-        );
+        assert_eq!((status, json(&body)["visits"].as_u64()), (StatusCode::OK, Some(7)));
     }
     let (_, page) = site.get("/visits", &[HTML]).await;
     assert!(page.contains(">7<") && page.contains("does not count"), "{page}");
@@ -157,10 +130,7 @@ async fn fetching_ahead_does_not_count_and_is_not_kept_by_the_browser() {
     ] {
         let (status, body) = site.get("/", &[header, JSON]).await;
         assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE, "{header:?}");
-        assert!(
-            json(&body)["error"].as_str().unwrap().contains("not a visit"),
-            "{body}"
-        );
+        assert!(json(&body)["error"].as_str().unwrap().contains("not a visit"), "{body}");
     }
     assert_eq!(site.app.counter.read(), 7);
 }
@@ -182,16 +152,10 @@ async fn unknown_routes_and_wrong_methods_answer_in_the_format_asked_for() {
             assert_eq!(response.headers()["allow"], "GET,HEAD", "{method} {path}");
         }
         let body = text(response).await;
-        assert!(
-            json(&body)["error"].is_string() && json(&body)["next"].is_string(),
-            "{body}"
-        );
+        assert!(json(&body)["error"].is_string() && json(&body)["next"].is_string(), "{body}");
 
         let page = text(site.send(method.clone(), path, &[HTML]).await).await;
-        assert!(
-            page.starts_with("<!doctype html>") && page.contains(status.as_str()),
-            "{page}"
-        );
+        assert!(page.starts_with("<!doctype html>") && page.contains(status.as_str()), "{page}");
     }
     assert_eq!(site.app.counter.read(), 7);
 }
@@ -203,38 +167,23 @@ async fn readiness_is_gone_while_the_file_exists_and_then_back() {
     std::fs::write(&site.unready_file, "").unwrap();
     let (status, body) = site.get("/readyz", &[]).await;
     assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
-    assert!(
-        json(&body)["error"].as_str().unwrap().contains("unready exists"),
-        "{body}"
-    );
+    assert!(json(&body)["error"].as_str().unwrap().contains("unready exists"), "{body}");
     // Unready is not dead, and who comes anyway is counted.
-    assert_eq!(
-        site.get("/healthz", &[]).await,
-        (StatusCode::OK, "ok\n".to_owned())
-    );
+    assert_eq!(site.get("/healthz", &[]).await, (StatusCode::OK, "ok\n".to_owned()));
     assert_eq!(site.get("/", &[]).await.0, StatusCode::OK);
     std::fs::remove_file(&site.unready_file).unwrap();
-    assert_eq!(
-        site.get("/readyz", &[]).await,
-        (StatusCode::OK, "ready\n".to_owned())
-    );
+    assert_eq!(site.get("/readyz", &[]).await, (StatusCode::OK, "ready\n".to_owned()));
 }
 
 #[tokio::test]
 async fn a_full_count_refuses_visits_and_keeps_its_number() {
     let site = Site::holding(u64::MAX - 1);
     let (status, body) = site.get("/", &[JSON]).await;
-    assert_eq!(
-        (status, json(&body)["visits"].as_u64()),
-        (StatusCode::OK, Some(u64::MAX))
-    );
+    assert_eq!((status, json(&body)["visits"].as_u64()), (StatusCode::OK, Some(u64::MAX)));
     for _ in 0..2 {
         let (status, body) = site.get("/", &[JSON]).await;
         assert_eq!(status, StatusCode::INSUFFICIENT_STORAGE);
-        assert!(
-            json(&body)["error"].as_str().unwrap().contains("largest value"),
-            "{body}"
-        );
+        assert!(json(&body)["error"].as_str().unwrap().contains("largest value"), "{body}");
     }
     let (_, body) = site.get("/visits", &[]).await;
     assert_eq!(json(&body)["visits"].as_u64(), Some(u64::MAX));
@@ -242,11 +191,7 @@ async fn a_full_count_refuses_visits_and_keeps_its_number() {
         std::fs::read_to_string(site.volume.path().join("visits")).unwrap(),
         format!("{}\n", u64::MAX)
     );
-    assert_eq!(
-        site.get("/readyz", &[]).await.0,
-        StatusCode::OK,
-        "the disk is well"
-    );
+    assert_eq!(site.get("/readyz", &[]).await.0, StatusCode::OK, "the disk is well");
 }
 
 #[tokio::test]
@@ -299,16 +244,10 @@ async fn a_closed_counter_refuses_visits_after_saving_those_that_wait() {
     for visit in waiting {
         visit.await.unwrap().unwrap();
     }
-    assert_eq!(
-        std::fs::read_to_string(site.volume.path().join("visits")).unwrap(),
-        "20\n"
-    );
+    assert_eq!(std::fs::read_to_string(site.volume.path().join("visits")).unwrap(), "20\n");
     let (status, body) = site.get("/", &[JSON]).await;
     assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
-    assert!(
-        json(&body)["error"].as_str().unwrap().contains("not counted"),
-        "{body}"
-    );
+    assert!(json(&body)["error"].as_str().unwrap().contains("not counted"), "{body}");
 }
 
 #[tokio::test]
@@ -319,47 +258,25 @@ async fn metrics_count_by_known_routes_only() {
     }
     site.send(Method::from_bytes(b"MADEUP").unwrap(), "/", &[]).await;
     let response = site.send(Method::GET, "/metrics", &[]).await;
-    assert!(
-        response.headers()["content-type"]
-            .to_str()
-            .unwrap()
-            .starts_with("application/openmetrics-text")
-    );
+    assert!(response.headers()["content-type"].to_str().unwrap().starts_with("application/openmetrics-text"));
     let metrics = text(response).await;
     for (name, expected) in [
         ("counter_visits_total", 9.0),
-        (
-            "counter_requests_total{route=\"/\",method=\"GET\",status=\"200\"}",
-            2.0,
-        ),
-        (
-            "counter_requests_total{route=\"/visits\",method=\"GET\",status=\"200\"}",
-            1.0,
-        ),
-        (
-            "counter_requests_total{route=\"other\",method=\"GET\",status=\"404\"}",
-            2.0,
-        ),
-        (
-            "counter_requests_total{route=\"/\",method=\"other\",status=\"405\"}",
-            1.0,
-        ),
+        ("counter_requests_total{route=\"/\",method=\"GET\",status=\"200\"}", 2.0),
+        ("counter_requests_total{route=\"/visits\",method=\"GET\",status=\"200\"}", 1.0),
+        ("counter_requests_total{route=\"other\",method=\"GET\",status=\"404\"}", 2.0),
+        ("counter_requests_total{route=\"/\",method=\"other\",status=\"405\"}", 1.0),
         ("counter_request_duration_seconds_count{route=\"/\"}", 3.0),
         ("counter_write_batch_visits_sum", 2.0),
         ("counter_fsync_seconds_count", 2.0),
     ] {
         assert_eq!(sample(&metrics, name), expected, "{name}");
     }
-    assert!(
-        !metrics.contains("made-up") && !metrics.contains("MADEUP"),
-        "{metrics}"
-    );
+    assert!(!metrics.contains("made-up") && !metrics.contains("MADEUP"), "{metrics}");
 }
 
 fn sample(metrics: &str, name: &str) -> f64 {
-    let line = metrics
-        .lines()
-        .find(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(' ')));
+    let line = metrics.lines().find(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(' ')));
     line.and_then(|line| line.rsplit(' ').next()?.parse().ok())
         .unwrap_or_else(|| panic!("no {name} in\n{metrics}"))
 }
@@ -368,8 +285,5 @@ fn sample(metrics: &str, name: &str) -> f64 {
 async fn version_tells_the_program_and_the_revision() {
     let (status, body) = Site::new().get("/version", &[]).await;
     assert_eq!(status, StatusCode::OK);
-    assert_eq!(
-        json(&body),
-        serde_json::json!({"version": env!("CARGO_PKG_VERSION"), "revision": "v7"})
-    );
+    assert_eq!(json(&body), serde_json::json!({"version": env!("CARGO_PKG_VERSION"), "revision": "v7"}));
 }

@@ -16,14 +16,7 @@ const MIB: u64 = 1024;
 #[test]
 fn ten_thousand_idle_connections_cost_little_and_others_are_served() {
     let limit = getrlimit(Resource::Nofile);
-    setrlimit(
-        Resource::Nofile,
-        Rlimit {
-            current: limit.maximum,
-            maximum: limit.maximum,
-        },
-    )
-    .unwrap();
+    setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum }).unwrap();
     let files = limit.maximum.unwrap_or(u64::MAX);
     let many = 10_000.min(files.saturating_sub(500)) as usize;
     if many < 10_000 {
@@ -31,9 +24,7 @@ fn ten_thousand_idle_connections_cost_little_and_others_are_served() {
     }
     let volume = TempDir::new().unwrap();
     let server = Server::with(volume.path(), &[("HEADER_TIMEOUT_MS", "60000")]);
-    let idle: Vec<TcpStream> = (0..many)
-        .map(|_| TcpStream::connect(server.address).unwrap())
-        .collect();
+    let idle: Vec<TcpStream> = (0..many).map(|_| TcpStream::connect(server.address).unwrap()).collect();
     until("all are accepted", || connections(server.address) > many as u64);
     served_promptly(server.address);
     let silent = server.resident_kib();
@@ -42,9 +33,7 @@ fn ten_thousand_idle_connections_cost_little_and_others_are_served() {
     // Idle after a first question is what browsers and proxies leave behind. In a crowd this large, most are
     // not kept.
     for mut stream in &idle {
-        stream
-            .write_all(b"GET /healthz HTTP/1.1\r\nHost: t\r\n\r\n")
-            .unwrap();
+        stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: t\r\n\r\n").unwrap();
     }
     for mut stream in &idle {
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -59,21 +48,14 @@ fn ten_thousand_idle_connections_cost_little_and_others_are_served() {
 
 fn connections(address: SocketAddr) -> u64 {
     let metrics = get(address, "/metrics").body;
-    let line = metrics
-        .lines()
-        .find(|line| line.starts_with("counter_connections "))
-        .unwrap();
+    let line = metrics.lines().find(|line| line.starts_with("counter_connections ")).unwrap();
     line.rsplit(' ').next().unwrap().parse().unwrap()
 }
 
 fn served_promptly(address: SocketAddr) {
     let started = Instant::now();
     assert_eq!(get(address, "/").status, 200);
-    assert!(
-        started.elapsed() < Duration::from_secs(2),
-        "a visit took {:?}",
-        started.elapsed()
-    );
+    assert!(started.elapsed() < Duration::from_secs(2), "a visit took {:?}", started.elapsed());
 }
 
 #[test]
@@ -84,8 +66,7 @@ fn silent_slow_and_idle_connections_are_closed_in_time() {
     let mut half = TcpStream::connect(server.address).unwrap();
     half.write_all(b"GET / HTTP/1.1\r\nHost: half").unwrap();
     let mut idle = TcpStream::connect(server.address).unwrap();
-    idle.write_all(b"GET /visits HTTP/1.1\r\nHost: idle\r\n\r\n")
-        .unwrap();
+    idle.write_all(b"GET /visits HTTP/1.1\r\nHost: idle\r\n\r\n").unwrap();
     // One byte at a time never ends, and never times out if every byte starts the clock again.
     let mut dripping = TcpStream::connect(server.address).unwrap();
     let address = server.address;
@@ -93,19 +74,14 @@ fn silent_slow_and_idle_connections_are_closed_in_time() {
         let started = Instant::now();
         dripping.write_all(b"GET / HTTP/1.1\r\nX: ").unwrap();
         while dripping.write_all(b"x").is_ok() {
-            assert!(
-                started.elapsed() < PATIENCE,
-                "still listening to a client that drips"
-            );
+            assert!(started.elapsed() < PATIENCE, "still listening to a client that drips");
             std::thread::sleep(Duration::from_millis(20));
         }
     });
     for (name, stream) in [("silent", silent), ("half", half), ("idle", idle)] {
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         let mut rest = Vec::new();
-        (&stream)
-            .read_to_end(&mut rest)
-            .unwrap_or_else(|error| panic!("{name} is still open: {error}"));
+        (&stream).read_to_end(&mut rest).unwrap_or_else(|error| panic!("{name} is still open: {error}"));
     }
     drip.join().unwrap();
     assert_eq!(get(address, "/visits").visits(), 0, "half a question is no visit");
@@ -127,10 +103,7 @@ fn a_client_that_does_not_read_is_cut_off() {
         }
     };
     use std::io::ErrorKind::{BrokenPipe, ConnectionReset};
-    assert!(
-        matches!(ended, BrokenPipe | ConnectionReset),
-        "the server still waits: {ended:?}"
-    );
+    assert!(matches!(ended, BrokenPipe | ConnectionReset), "the server still waits: {ended:?}");
     assert!(server.resident_kib() < 32 * MIB, "{} KiB", server.resident_kib());
     served_promptly(server.address);
 }
@@ -163,9 +136,7 @@ fn a_body_is_not_waited_for_and_not_kept() {
     let server = Server::start(volume.path());
     let mut stream = TcpStream::connect(server.address).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    stream
-        .write_all(b"GET /visits HTTP/1.1\r\nHost: t\r\nContent-Length: 1000000000\r\n\r\n")
-        .unwrap();
+    stream.write_all(b"GET /visits HTTP/1.1\r\nHost: t\r\nContent-Length: 1000000000\r\n\r\n").unwrap();
     let mut answer = [0; 12];
     stream.read_exact(&mut answer).unwrap();
     assert_eq!(&answer, b"HTTP/1.1 200");

@@ -26,26 +26,16 @@ fn output_of(command: &mut Command) -> Result<(String, String)> {
         .map(|word| word.to_string_lossy())
         .collect::<Vec<_>>();
     let line = shell_words::join(line);
-    let output = command
-        .output()
-        .with_context(|| format!("could not run {line}"))?;
+    let output = command.output().with_context(|| format!("could not run {line}"))?;
     let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
     let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
     if !output.status.success() {
-        bail!(
-            "{line} ended with {}\n{}{}",
-            output.status,
-            stdout,
-            stderr.trim_end()
-        );
+        bail!("{line} ended with {}\n{}{}", output.status, stdout, stderr.trim_end());
     }
     Ok((stdout, stderr))
 }
 
 /// Whether `program` is on `PATH` and answers `arguments`.
 fn answers(program: &str, arguments: &[&str]) -> bool {
-    Command::new(program)
-        .args(arguments)
-        .output()
-        .is_ok_and(|output| output.status.success())
+    Command::new(program).args(arguments).output().is_ok_and(|output| output.status.success())
 }

@@ -81,7 +81,8 @@ pub struct LabArgs {
     /// Check the lab file and every expression in it, without a cluster, and stop.
     #[arg(long)]
     pub dry_run: bool,
-    /// Leave cluster and namespaces for a look around; a second run reuses the cluster.
+    /// Leave the cluster for a look around and for the next run, with the namespaces of experiments that failed or
+    /// were named with --only.
     #[arg(long)]
     pub keep: bool,
     /// Experiments at the same time. The default is what two cores bear, times the cores there are.
@@ -209,10 +210,7 @@ mod tests {
     #[test]
     fn a_cluster_is_ours_or_a_context() {
         assert_eq!("kind".parse(), Ok(ClusterArg::Kind));
-        assert_eq!(
-            "context:minikube".parse(),
-            Ok(ClusterArg::Context("minikube".to_owned()))
-        );
+        assert_eq!("context:minikube".parse(), Ok(ClusterArg::Context("minikube".to_owned())));
         assert!("context:".parse::<ClusterArg>().is_err() && "k3d".parse::<ClusterArg>().is_err());
     }
 }

@@ -39,6 +39,8 @@ pub struct Cluster {
     pub helm: PathBuf,
     /// Helm's own folders.
     helm_home: PathBuf,
+    /// What kubectl and helm remember of API servers.
+    kube_cache: PathBuf,
     /// What made it; `None` where it is the user's.
     kind: Option<Kind>,
     /// Whether it was there before this run.
@@ -60,10 +62,7 @@ pub async fn up(workspace: &Workspace, environment: &Environment, progress: &Pro
         if let Some(version) = still_good(workspace, &kind).await {
             cluster.server_version = version;
             cluster.reused = true;
-            task.done(&format!(
-                "Kubernetes {}, the one that was running",
-                cluster.server_version
-            ));
+            task.done(&format!("Kubernetes {}, the one that was running", cluster.server_version));
             return Ok(cluster);
         }
         task.note("removes the one that was left");
@@ -80,11 +79,7 @@ pub async fn up(workspace: &Workspace, environment: &Environment, progress: &Pro
     let api = ready::client(&cluster.kubeconfig).await?;
     cluster.server_version = ready::server_version(&api).await?;
     ready::wait(&api, Duration::from_secs(180), |waiting| task.note(waiting)).await?;
-    task.done(&format!(
-        "Kubernetes {} by kind in {}",
-        cluster.server_version,
-        kind.engine.name()
-    ));
+    task.done(&format!("Kubernetes {} by kind in {}", cluster.server_version, kind.engine.name()));
     Ok(cluster)
 }
 
@@ -103,10 +98,7 @@ async fn still_good(workspace: &Workspace, kind: &Kind) -> Option<String> {
         ready::wait(&api, Duration::from_secs(15), |_| ()).await.ok()?;
         Some(version)
     };
-    tokio::time::timeout(Duration::from_secs(20), look)
-        .await
-        .ok()
-        .flatten()
+    tokio::time::timeout(Duration::from_secs(20), look).await.ok().flatten()
 }
 
 /// Removes the lab's own cluster and everything that came with it, whatever state it is in. Needs no more
@@ -122,11 +114,7 @@ pub async fn down(workspace: &Workspace, progress: &Progress) -> Result<()> {
     engine.prepare()?;
     let task = progress.start("remove the cluster");
     let removed = remains::remove(&engine, &workspace.kubeconfig()).await?;
-    task.done(if removed {
-        "container, volumes, network, kubeconfig"
-    } else {
-        "there was none"
-    });
+    task.done(if removed { "container, volumes, network, kubeconfig" } else { "there was none" });
     Ok(())
 }
 
@@ -188,6 +176,7 @@ impl Cluster {
             kubectl: environment.kubectl.path.clone(),
             helm: environment.helm.path.clone(),
             helm_home: workspace.cache.join("helm"),
+            kube_cache: workspace.cache.join("kube"),
             kind: None,
             reused: false,
         }
@@ -195,13 +184,15 @@ impl Cluster {
 
     /// A kubectl command for this cluster.
     pub fn kubectl(&self) -> Command {
-        Command::new(&self.kubectl).env("KUBECONFIG", &self.kubeconfig)
+        // Its cache of what the API server offers would else lie in the user's home.
+        Command::new(&self.kubectl).env("KUBECONFIG", &self.kubeconfig).env("KUBECACHEDIR", &self.kube_cache)
     }
 
     /// A helm command for this cluster, with helm's folders inside ours.
     pub fn helm(&self) -> Command {
         Command::new(&self.helm)
             .env("KUBECONFIG", &self.kubeconfig)
+            .env("KUBECACHEDIR", &self.kube_cache)
             .env("HELM_CACHE_HOME", self.helm_home.join("cache"))
             .env("HELM_CONFIG_HOME", self.helm_home.join("config"))
             .env("HELM_DATA_HOME", self.helm_home.join("data"))
@@ -234,11 +225,7 @@ impl Cluster {
                 self.name
             );
         };
-        if self
-            .node_image_id(kind, tag)
-            .await
-            .is_some_and(|known| known == id)
-        {
+        if self.node_image_id(kind, tag).await.is_some_and(|known| known == id) {
             return Ok(false);
         }
         kind.command()
@@ -254,19 +241,11 @@ impl Cluster {
     async fn node_image_id(&self, kind: &Kind, tag: &str) -> Option<String> {
         let node = remains::node();
         let in_node = |args: &[&str]| {
-            let ctr = kind
-                .engine
-                .command()
-                .args(["exec", &node, "ctr", "--namespace", "k8s.io"]);
+            let ctr = kind.engine.command().args(["exec", &node, "ctr", "--namespace", "k8s.io"]);
             ctr.args(args).deadline(Duration::from_secs(20))
         };
-        let listed = in_node(&["images", "list", &format!("name=={tag}")])
-            .read()
-            .await
-            .ok()?;
-        let manifest = listed
-            .split_whitespace()
-            .find(|word| word.starts_with("sha256:"))?;
+        let listed = in_node(&["images", "list", &format!("name=={tag}")]).read().await.ok()?;
+        let manifest = listed.split_whitespace().find(|word| word.starts_with("sha256:"))?;
         let manifest = in_node(&["content", "get", manifest]).read().await.ok()?;
         let manifest: serde_json::Value = serde_json::from_str(&manifest).ok()?;
         manifest["config"]["digest"].as_str().map(str::to_owned)

@@ -56,11 +56,7 @@ pub struct CommandFailed {
 fn tail_of(output: &str) -> String {
     let lines: Vec<&str> = output.trim_end().lines().collect();
     let tail = &lines[lines.len().saturating_sub(TAIL_LINES)..];
-    if tail.is_empty() {
-        String::new()
-    } else {
-        format!("\n{}", tail.join("\n"))
-    }
+    if tail.is_empty() { String::new() } else { format!("\n{}", tail.join("\n")) }
 }
 
 impl Command {
@@ -85,16 +81,14 @@ impl Command {
     /// Adds arguments.
     #[must_use]
     pub fn args<A: AsRef<OsStr>>(mut self, args: impl IntoIterator<Item = A>) -> Self {
-        self.args
-            .extend(args.into_iter().map(|arg| arg.as_ref().to_owned()));
+        self.args.extend(args.into_iter().map(|arg| arg.as_ref().to_owned()));
         self
     }
 
     /// Sets an environment variable.
     #[must_use]
     pub fn env(mut self, key: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> Self {
-        self.env
-            .push((key.as_ref().to_owned(), Some(value.as_ref().to_owned())));
+        self.env.push((key.as_ref().to_owned(), Some(value.as_ref().to_owned())));
         self
     }
 
@@ -126,18 +120,8 @@ impl Command {
     pub async fn output(&self) -> Result<Output> {
         let started = Instant::now();
         let mut group = self.spawn(Stdio::piped(), Stdio::piped())?;
-        let mut stdout_pipe = group
-            .child
-            .stdout
-            .take()
-            .context("no stdout pipe")?
-            .take(CAPTURE_LIMIT);
-        let mut stderr_pipe = group
-            .child
-            .stderr
-            .take()
-            .context("no stderr pipe")?
-            .take(CAPTURE_LIMIT);
+        let mut stdout_pipe = group.child.stdout.take().context("no stdout pipe")?.take(CAPTURE_LIMIT);
+        let mut stderr_pipe = group.child.stderr.take().context("no stderr pipe")?.take(CAPTURE_LIMIT);
         let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
         let ended = tokio::time::timeout(self.deadline, async {
             let (out, err, status) = tokio::join!(
@@ -172,11 +156,7 @@ impl Command {
     /// As [`Command::output`], and when its status isn't 0.
     pub async fn read(&self) -> Result<String> {
         let output = self.output().await?;
-        if output.status == 0 {
-            Ok(output.stdout)
-        } else {
-            Err(self.failed(output).into())
-        }
+        if output.status == 0 { Ok(output.stdout) } else { Err(self.failed(output).into()) }
     }
 
     /// Runs it with everything it prints appended to `log`, and each line of it shown to `on_line`.
@@ -234,12 +214,7 @@ impl Command {
                     return Ok(());
                 }
                 let reason = format!("ended with {status}; all it printed is in {}", log.display());
-                Err(CommandFailed {
-                    command: self.to_string(),
-                    reason,
-                    output,
-                }
-                .into())
+                Err(CommandFailed { command: self.to_string(), reason, output }.into())
             }
         }
     }
@@ -250,11 +225,7 @@ impl Command {
     /// When it can't be started.
     pub fn spawn(&self, stdout: Stdio, stderr: Stdio) -> Result<Group> {
         let mut command = tokio::process::Command::new(&self.program);
-        command
-            .args(&self.args)
-            .stdin(Stdio::null())
-            .stdout(stdout)
-            .stderr(stderr);
+        command.args(&self.args).stdin(Stdio::null()).stdout(stdout).stderr(stderr);
         // A group of its own: Ctrl-C reaches us alone, and we end the command with its children.
         command.process_group(0).kill_on_drop(true);
         for (key, value) in &self.env {
@@ -285,20 +256,12 @@ impl Command {
             -1 => "was ended by a signal".to_owned(),
             status => format!("ended with status {status}"),
         };
-        CommandFailed {
-            command: self.to_string(),
-            reason,
-            output: output.stdout + &output.stderr,
-        }
+        CommandFailed { command: self.to_string(), reason, output: output.stdout + &output.stderr }
     }
 
     fn overdue(&self, output: String) -> CommandFailed {
         let reason = format!("did not end within {} s and was stopped", self.deadline.as_secs());
-        CommandFailed {
-            command: self.to_string(),
-            reason,
-            output,
-        }
+        CommandFailed { command: self.to_string(), reason, output }
     }
 }
 
@@ -343,23 +306,14 @@ mod tests {
     #[tokio::test]
     async fn output_keeps_both_streams_and_the_status() {
         let output = sh("echo out; echo err >&2; exit 3").output().await.unwrap();
-        assert_eq!(
-            (output.status, output.stdout.as_str(), output.stderr.as_str()),
-            (3, "out\n", "err\n")
-        );
+        assert_eq!((output.status, output.stdout.as_str(), output.stderr.as_str()), (3, "out\n", "err\n"));
     }
 
     #[tokio::test]
     async fn a_failure_shows_the_command_its_status_and_the_end_of_its_output() {
         let error = sh("seq 1 100; exit 7").read().await.unwrap_err().to_string();
-        assert!(
-            error.starts_with("`sh -c 'seq 1 100; exit 7'` ended with status 7\n"),
-            "{error}"
-        );
-        assert!(
-            error.ends_with("\n99\n100") && !error.contains("\n50\n"),
-            "{error}"
-        );
+        assert!(error.starts_with("`sh -c 'seq 1 100; exit 7'` ended with status 7\n"), "{error}");
+        assert!(error.ends_with("\n99\n100") && !error.contains("\n50\n"), "{error}");
     }
 
     #[tokio::test]
@@ -368,11 +322,7 @@ mod tests {
         let alive = dir.path().join("alive");
         // The grandchild holds the pipe open: only ending the whole group gets past it.
         let script = format!("(while :; do touch {}; sleep 0.05; done) & wait", alive.display());
-        let error = sh(&script)
-            .deadline(Duration::from_millis(300))
-            .output()
-            .await
-            .unwrap_err();
+        let error = sh(&script).deadline(Duration::from_millis(300)).output().await.unwrap_err();
         assert!(error.to_string().contains("did not end within"), "{error}");
         tokio::time::sleep(Duration::from_millis(100)).await;
         std::fs::remove_file(&alive).unwrap();
@@ -396,11 +346,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_missing_program_is_named() {
-        let error = Command::new("/nonexistent/kind")
-            .arg("version")
-            .output()
-            .await
-            .unwrap_err();
+        let error = Command::new("/nonexistent/kind").arg("version").output().await.unwrap_err();
         assert_eq!(error.to_string(), "cannot run `kind version`");
     }
 }

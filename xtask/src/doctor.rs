@@ -26,11 +26,7 @@ pub async fn doctor(workspace: &Workspace) -> Result<Exit> {
     let survey = Survey::take(workspace).await;
     let requirements = requirements(workspace, &survey, Need::OwnCluster);
     print!("{}", table::render(&requirements, &notes(workspace, &survey)));
-    Ok(if missing(&requirements).is_empty() {
-        Exit::Holds
-    } else {
-        Exit::CannotRun
-    })
+    Ok(if missing(&requirements).is_empty() { Exit::Holds } else { Exit::CannotRun })
 }
 
 /// What the lab needs, in the order it is needed, and how it stands with each.
@@ -48,9 +44,7 @@ pub fn requirements(workspace: &Workspace, survey: &Survey, need: Need) -> Vec<R
     let to_build = list.iter().any(|requirement| !requirement.fits);
     list.push(go(survey, to_build));
     let builds_node = own && survey.node_image.is_none();
-    let programs = HOST_PROGRAMS
-        .iter()
-        .filter(|program| program.needed(own, builds_node));
+    let programs = HOST_PROGRAMS.iter().filter(|program| program.needed(own, builds_node));
     list.extend(programs.map(host_program));
     if to_build {
         list.push(disk(workspace, survey));
@@ -75,10 +69,9 @@ fn engine(survey: &Survey) -> Requirement {
             let found = Requirement::found(what, format!("{name} {}", engine.version), &engine.path);
             match engine.missing_packages() {
                 packages if packages.is_empty() => found,
-                packages => found.but(
-                    format!("{name} without {}", packages.join(", ")),
-                    command_line(&packages),
-                ),
+                packages => {
+                    found.but(format!("{name} without {}", packages.join(", ")), command_line(&packages))
+                }
             }
         }
     }
@@ -148,32 +141,16 @@ fn host_program(program: &HostProgram) -> Requirement {
 
 fn disk(workspace: &Workspace, survey: &Survey) -> Requirement {
     let free = free_mib(workspace);
-    let compiled = survey
-        .go
-        .as_ref()
-        .is_ok_and(|go| KUBERNETES.built(workspace, go).is_some());
+    let compiled = survey.go.as_ref().is_ok_and(|go| KUBERNETES.built(workspace, go).is_some());
     let needed = if compiled { CACHE_MIB / 4 } else { CACHE_MIB };
-    let text = format!(
-        "{} free of {} for what is to be built",
-        gigabytes(free),
-        gigabytes(needed)
-    );
+    let text = format!("{} free of {} for what is to be built", gigabytes(free), gigabytes(needed));
     let place = Some(workspace.cache.display().to_string());
     if free >= needed {
-        return Requirement {
-            place,
-            ..Requirement::named("disk", text)
-        };
+        return Requirement { place, ..Requirement::named("disk", text) };
     }
-    let fix = format!(
-        "free {}, or set XDG_CACHE_HOME to a larger disk",
-        gigabytes(needed - free)
-    );
+    let fix = format!("free {}, or set XDG_CACHE_HOME to a larger disk", gigabytes(needed - free));
     // Not a reason to refuse: a build that was broken off has used a part of it already.
-    Requirement {
-        place,
-        ..Requirement::lacking("disk", text, fix).needed(false)
-    }
+    Requirement { place, ..Requirement::lacking("disk", text, fix).needed(false) }
 }
 
 fn gigabytes(mib: u64) -> String {
@@ -222,26 +199,16 @@ mod tests {
     use semver::Version;
 
     fn workspace() -> Workspace {
-        Workspace {
-            root: "/checkout".into(),
-            lab: "/checkout/target/lab".into(),
-            cache: "/cache".into(),
-        }
+        Workspace { root: "/checkout".into(), lab: "/checkout/target/lab".into(), cache: "/cache".into() }
     }
 
     fn found(version: Version) -> Found {
         let path = "/bin/tool".into();
-        Found {
-            tool: Some(Tool { path, version }),
-            unfit: None,
-        }
+        Found { tool: Some(Tool { path, version }), unfit: None }
     }
 
     fn bare() -> Survey {
-        let nothing = || Found {
-            tool: None,
-            unfit: None,
-        };
+        let nothing = || Found { tool: None, unfit: None };
         Survey {
             go: Err(anyhow::anyhow!("not found")),
             engine: Ok(None),
@@ -274,10 +241,7 @@ mod tests {
 
     #[test]
     fn go_is_not_missed_where_nothing_is_to_be_built() {
-        let old = Go {
-            path: "/usr/bin/go".into(),
-            version: Version::new(1, 25, 0),
-        };
+        let old = Go { path: "/usr/bin/go".into(), version: Version::new(1, 25, 0) };
         for go in [Ok(old), Err(anyhow::anyhow!("not found"))] {
             let survey = Survey {
                 go,
@@ -292,14 +256,8 @@ mod tests {
     #[test]
     fn an_old_tool_is_told_with_its_place_and_what_would_do() {
         let survey = Survey {
-            go: Ok(Go {
-                path: "/usr/bin/go".into(),
-                version: Version::new(1, 25, 0),
-            }),
-            kubectl: Found {
-                tool: None,
-                unfit: Some(("/usr/bin/kubectl".into(), "1.32.4".to_owned())),
-            },
+            go: Ok(Go { path: "/usr/bin/go".into(), version: Version::new(1, 25, 0) }),
+            kubectl: Found { tool: None, unfit: Some(("/usr/bin/kubectl".into(), "1.32.4".to_owned())) },
             ..bare()
         };
         let requirements = requirements(&workspace(), &survey, Need::Tools);

@@ -40,11 +40,7 @@ use crate::lab::spec::LabSpec;
 /// Faults of the page don't fail the write: the run is kept, and `cargo xtask docs` renders it once they are mended.
 pub fn write(paths: &Paths, lab: &LabSpec, mut record: Record, keep: Keep) -> Result<Written> {
     for experiment in &mut record.experiments {
-        if let Some(declared) = lab
-            .experiments
-            .iter()
-            .find(|declared| declared.id == experiment.id)
-        {
+        if let Some(declared) = lab.experiments.iter().find(|declared| declared.id == experiment.id) {
             experiment.declared = stale::digest(declared);
         }
     }
@@ -54,10 +50,9 @@ pub fn write(paths: &Paths, lab: &LabSpec, mut record: Record, keep: Keep) -> Re
     };
     let mut files = Vec::new();
     let committed = match keep {
-        Keep::Committed => folder
-            .read_record()
-            .ok()
-            .filter(|old| redact::places(old) == redact::places(&record)),
+        Keep::Committed => {
+            folder.read_record().ok().filter(|old| redact::places(old) == redact::places(&record))
+        }
         Keep::Target => None,
     };
     let unchanged = committed.is_some();
@@ -78,13 +73,7 @@ pub fn write(paths: &Paths, lab: &LabSpec, mut record: Record, keep: Keep) -> Re
     if let Some(file) = &paths.step_summary {
         append(file, &summary.markdown(&record))?;
     }
-    Ok(Written {
-        grade,
-        summary,
-        faults: rendering.faults,
-        unchanged,
-        files,
-    })
+    Ok(Written { grade, summary, faults: rendering.faults, unchanged, files })
 }
 
 /// Renders page and pictures again from the committed record, without a cluster.
@@ -94,11 +83,7 @@ pub fn render(paths: &Paths, lab: &LabSpec) -> Result<Rendered> {
     let rendering = Rendering::of(&folder, lab, &record)?;
     let mut files = Vec::new();
     rendering.put(&folder, &mut files)?;
-    Ok(Rendered {
-        stale: stale::differences(lab, &record),
-        faults: rendering.faults,
-        files,
-    })
+    Ok(Rendered { stale: stale::differences(lab, &record), faults: rendering.faults, files })
 }
 
 /// What `cargo xtask docs` would change, and what it could not mend; nothing when the committed evidence is that of
@@ -112,20 +97,17 @@ pub fn check(paths: &Paths, lab: &LabSpec) -> Result<Vec<Difference>> {
         .map(|what| Difference::new(format!("{shown}/run.json: {what}"), "cargo xtask lab"))
         .collect();
     let rendering = Rendering::of(&folder, lab, &record)?;
-    found.extend(rendering.faults.iter().map(|fault| {
-        Difference::new(
-            format!("{}:{}: {}", fault.path, fault.line, fault.what),
-            &fault.next,
-        )
-    }));
+    found.extend(
+        rendering.faults.iter().map(|fault| {
+            Difference::new(format!("{}:{}: {}", fault.path, fault.line, fault.what), &fault.next)
+        }),
+    );
     if let Some(page) = &rendering.parsed {
         let asked = lab.rubric.iter().flat_map(|criterion| &criterion.sections);
         for heading in asked.filter(|heading| !rendering.headings.contains_key(&heading.to_lowercase())) {
             let what = format!("{}: the lab asks for a heading `{heading}`", page.path());
-            found.push(Difference::new(
-                what,
-                "write the section, or take it from the rubric in the lab file",
-            ));
+            found
+                .push(Difference::new(what, "write the section, or take it from the rubric in the lab file"));
         }
     }
     if let (Some((_, fresh)), Some(page)) = (&rendering.page, &rendering.parsed) {
@@ -134,17 +116,11 @@ pub fn check(paths: &Paths, lab: &LabSpec) -> Result<Vec<Difference>> {
     for (name, fresh) in &rendering.beside {
         let committed = fs::read_to_string(folder.folder.join(name)).unwrap_or_default();
         if committed != *fresh {
-            found.push(Difference::new(
-                format!("{shown}/{name} is not that of the recorded run"),
-                DOCS,
-            ));
+            found.push(Difference::new(format!("{shown}/{name} is not that of the recorded run"), DOCS));
         }
     }
     for name in folder.foreign_pictures(&rendering.beside)? {
-        found.push(Difference::new(
-            format!("{shown}/{name} belongs to no experiment"),
-            DOCS,
-        ));
+        found.push(Difference::new(format!("{shown}/{name} belongs to no experiment"), DOCS));
     }
     Ok(found)
 }
@@ -152,19 +128,13 @@ pub fn check(paths: &Paths, lab: &LabSpec) -> Result<Vec<Difference>> {
 /// Where a fresh run and the committed one part, as diffs of their redacted texts.
 pub fn compare(paths: &Paths, lab: &LabSpec, mut fresh: Record) -> Result<Vec<Difference>> {
     for experiment in &mut fresh.experiments {
-        if let Some(declared) = lab
-            .experiments
-            .iter()
-            .find(|declared| declared.id == experiment.id)
-        {
+        if let Some(declared) = lab.experiments.iter().find(|declared| declared.id == experiment.id) {
             experiment.declared = stale::digest(declared);
         }
     }
     let committed = Folder::committed(paths).read_record()?;
-    let old: BTreeMap<_, _> = redact::places(&committed)
-        .into_iter()
-        .map(|place| (place.name, place.text))
-        .collect();
+    let old: BTreeMap<_, _> =
+        redact::places(&committed).into_iter().map(|place| (place.name, place.text)).collect();
     let new = redact::places(&fresh);
     let mut found = Vec::new();
     for place in &new {
@@ -177,14 +147,9 @@ pub fn compare(paths: &Paths, lab: &LabSpec, mut fresh: Record) -> Result<Vec<Di
             });
         }
     }
-    for name in old
-        .keys()
-        .filter(|name| new.iter().all(|place| place.name != **name))
-    {
-        found.push(Difference::new(
-            format!("{name}: committed, and not part of this run"),
-            "cargo xtask lab",
-        ));
+    for name in old.keys().filter(|name| new.iter().all(|place| place.name != **name)) {
+        found
+            .push(Difference::new(format!("{name}: committed, and not part of this run"), "cargo xtask lab"));
     }
     Ok(found)
 }
@@ -277,11 +242,7 @@ impl std::fmt::Display for Difference {
 
 impl Difference {
     fn new(what: String, next: &str) -> Self {
-        Self {
-            what,
-            diff: None,
-            next: next.to_owned(),
-        }
+        Self { what, diff: None, next: next.to_owned() }
     }
 }
 
@@ -290,11 +251,7 @@ pub fn tell(differences: &[Difference]) -> Exit {
     for difference in differences {
         eprintln!("{difference}");
     }
-    if differences.is_empty() {
-        Exit::Holds
-    } else {
-        Exit::OutOfDate
-    }
+    if differences.is_empty() { Exit::Holds } else { Exit::OutOfDate }
 }
 
 const DOCS: &str = "cargo xtask docs";
@@ -317,21 +274,13 @@ impl Rendering {
             .experiments
             .iter()
             .map(|experiment| {
-                (
-                    format!("timeline-{}.svg", experiment.id),
-                    timeline_svg::experiment(experiment),
-                )
+                (format!("timeline-{}.svg", experiment.id), timeline_svg::experiment(experiment))
             })
             .collect();
         beside.insert("timeline.svg".to_owned(), timeline_svg::run(record));
         beside.insert("run.schema.json".to_owned(), json(&record::schema())?);
-        let mut rendering = Self {
-            parsed: None,
-            page: None,
-            beside,
-            headings: Headings::new(),
-            faults: Vec::new(),
-        };
+        let mut rendering =
+            Self { parsed: None, page: None, beside, headings: Headings::new(), faults: Vec::new() };
         let Some(source) = &folder.page_source else {
             return Ok(rendering);
         };
@@ -342,20 +291,11 @@ impl Rendering {
         rendering.headings = page.headings(&rendering.faults);
         if rendering.faults.is_empty() {
             let grade = grade::grade(lab, record, &rendering.headings);
-            let shown: Vec<Selector> = page
-                .blocks()
-                .filter_map(|block| block.selector.parse().ok())
-                .collect();
-            let source = Source {
-                record,
-                grade: &grade,
-                pictures: &folder.pictures,
-                shown: &shown,
-            };
-            rendering.page = folder
-                .page
-                .clone()
-                .map(|path| (path, page.filled(|selector| source.content(selector))));
+            let shown: Vec<Selector> =
+                page.blocks().filter_map(|block| block.selector.parse().ok()).collect();
+            let source = Source { record, grade: &grade, pictures: &folder.pictures, shown: &shown };
+            rendering.page =
+                folder.page.clone().map(|path| (path, page.filled(|selector| source.content(selector))));
         }
         rendering.parsed = Some(page);
         Ok(rendering)
@@ -459,19 +399,12 @@ fn block_differences(page: &Page, fresh: &str) -> Vec<Difference> {
 }
 
 fn diff(old: &str, new: &str, old_name: &str, new_name: &str) -> String {
-    TextDiff::from_lines(old, new)
-        .unified_diff()
-        .context_radius(2)
-        .header(old_name, new_name)
-        .to_string()
+    TextDiff::from_lines(old, new).unified_diff().context_radius(2).header(old_name, new_name).to_string()
 }
 
 /// A path as messages and pages show it: from the root, with slashes.
 fn shown(path: &Path, root: &Path) -> String {
-    path.strip_prefix(root)
-        .unwrap_or(path)
-        .to_string_lossy()
-        .replace('\\', "/")
+    path.strip_prefix(root).unwrap_or(path).to_string_lossy().replace('\\', "/")
 }
 
 fn json<T: serde::Serialize>(value: &T) -> Result<String> {

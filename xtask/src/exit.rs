@@ -31,11 +31,7 @@ pub struct BadInput(pub String);
 
 /// The exit code of an error: the user's own mistakes apart, the lab could not run.
 pub fn exit_of(error: &anyhow::Error) -> Exit {
-    if error.chain().any(|cause| cause.is::<BadInput>()) {
-        Exit::BadInput
-    } else {
-        Exit::CannotRun
-    }
+    if error.chain().any(|cause| cause.is::<BadInput>()) { Exit::BadInput } else { Exit::CannotRun }
 }
 
 /// Prints an error once: what failed, then the chain of causes, each on a line of its own.

@@ -137,11 +137,7 @@ async fn build_with(workspace: &Workspace, builder: Builder, task: &Task) -> Res
         return Ok((image, "unchanged"));
     }
     // Whatever `auto` built before is as good as new: a look at Nix that can't build costs seconds each time.
-    let parts = if builder == Builder::Nix {
-        None
-    } else {
-        Some(cargo::Parts::find().await)
-    };
+    let parts = if builder == Builder::Nix { None } else { Some(cargo::Parts::find().await) };
     if let Some(Ok(parts)) = &parts {
         let inputs = parts.fingerprint(&workspace.root, &revision)?;
         if let Some(image) = kept(workspace, Builder::Cargo, &inputs) {
@@ -163,10 +159,7 @@ async fn build_with(workspace: &Workspace, builder: Builder, task: &Task) -> Res
         return Ok((image, "built by Nix"));
     }
     let parts = parts.context("the cargo builder's parts were not looked for")??;
-    Ok((
-        build_by_cargo(workspace, &parts, &revision, task).await?,
-        "built by cargo",
-    ))
+    Ok((build_by_cargo(workspace, &parts, &revision, task).await?, "built by cargo"))
 }
 
 async fn build_by_cargo(
@@ -180,13 +173,7 @@ async fn build_by_cargo(
     let archive = folder(workspace).join("counter.tar");
     replace(&archive, &packed.archive)?;
     let bytes = packed.archive.len() as u64;
-    let image = Image {
-        archive,
-        bytes,
-        name: NAME.to_owned(),
-        digest: packed.id,
-        builder: Builder::Cargo,
-    };
+    let image = Image { archive, bytes, name: NAME.to_owned(), digest: packed.id, builder: Builder::Cargo };
     keep(workspace, &inputs, &image)?;
     Ok(image)
 }
@@ -204,11 +191,7 @@ fn site(workspace: &Workspace) -> cargo::Site {
 fn describe(image: &Image, how: &str) -> String {
     let id = image.digest.trim_start_matches("sha256:");
     let size = image.bytes as f64 / f64::from(1 << 20);
-    format!(
-        "{}, id {}, {size:.1} MiB, {how}",
-        image.name,
-        &id[..12.min(id.len())]
-    )
+    format!("{}, id {}, {size:.1} MiB, {how}", image.name, &id[..12.min(id.len())])
 }
 
 fn image_of(archive: &Path, builder: Builder) -> Result<Image> {
@@ -216,17 +199,11 @@ fn image_of(archive: &Path, builder: Builder) -> Result<Image> {
     let content = std::fs::read(archive).with_context(at)?;
     let image = inspect::Archive::parse(&content).with_context(at)?;
     // Docker's short name and containerd's long one are the same.
-    let mut names: Vec<_> = image
-        .names
-        .iter()
-        .map(|name| name.trim_start_matches("docker.io/library/"))
-        .collect();
+    let mut names: Vec<_> =
+        image.names.iter().map(|name| name.trim_start_matches("docker.io/library/")).collect();
     names.dedup();
     let [name] = names.as_slice() else {
-        bail!(
-            "the image archive {} holds {names:?} instead of one name",
-            archive.display()
-        );
+        bail!("the image archive {} holds {names:?} instead of one name", archive.display());
     };
     Ok(Image {
         archive: archive.to_owned(),
@@ -251,34 +228,20 @@ struct Stamp {
 }
 
 fn stamp_path(workspace: &Workspace, builder: Builder) -> PathBuf {
-    folder(workspace).join(if builder == Builder::Nix {
-        "nix.json"
-    } else {
-        "cargo.json"
-    })
+    folder(workspace).join(if builder == Builder::Nix { "nix.json" } else { "cargo.json" })
 }
 
 /// The image that was built from the same inputs before, if it is still there.
 fn kept(workspace: &Workspace, builder: Builder, inputs: &str) -> Option<Image> {
     let stamp: Stamp = serde_json::from_slice(&std::fs::read(stamp_path(workspace, builder)).ok()?).ok()?;
-    let there = stamp
-        .image
-        .archive
-        .metadata()
-        .is_ok_and(|archive| archive.len() == stamp.image.bytes);
+    let there = stamp.image.archive.metadata().is_ok_and(|archive| archive.len() == stamp.image.bytes);
     (there && stamp.inputs == inputs).then_some(stamp.image)
 }
 
 /// Written last: an archive without a stamp that fits is built again.
 fn keep(workspace: &Workspace, inputs: &str, image: &Image) -> Result<()> {
-    let stamp = Stamp {
-        inputs: inputs.to_owned(),
-        image: image.clone(),
-    };
-    replace(
-        &stamp_path(workspace, image.builder),
-        &serde_json::to_vec_pretty(&stamp)?,
-    )
+    let stamp = Stamp { inputs: inputs.to_owned(), image: image.clone() };
+    replace(&stamp_path(workspace, image.builder), &serde_json::to_vec_pretty(&stamp)?)
 }
 
 /// Puts a file in place at once, so that an interrupted run leaves the old one or none.
@@ -299,11 +262,7 @@ mod tests {
     use super::*;
 
     fn workspace(root: &Path) -> Workspace {
-        Workspace {
-            root: root.to_owned(),
-            lab: root.join("target/lab"),
-            cache: root.join("cache"),
-        }
+        Workspace { root: root.to_owned(), lab: root.join("target/lab"), cache: root.join("cache") }
     }
 
     #[test]
@@ -326,11 +285,7 @@ mod tests {
         std::fs::write(&archive, b"arch").unwrap();
         assert_eq!(kept(&workspace, Builder::Cargo, "inputs"), None, "a torn archive");
         std::fs::remove_file(&archive).unwrap();
-        assert_eq!(
-            kept(&workspace, Builder::Cargo, "inputs"),
-            None,
-            "a deleted archive"
-        );
+        assert_eq!(kept(&workspace, Builder::Cargo, "inputs"), None, "a deleted archive");
     }
 
     #[test]

@@ -48,11 +48,9 @@ impl Lab {
             lab.spec.target.chart = chart.to_string_lossy().into_owned();
         }
         if !lab.chart().join("Chart.yaml").is_file() {
-            return Err(BadInput(format!(
-                "{} is no chart: it has no Chart.yaml",
-                lab.chart().display()
-            ))
-            .into());
+            return Err(
+                BadInput(format!("{} is no chart: it has no Chart.yaml", lab.chart().display())).into()
+            );
         }
         Ok(lab)
     }
@@ -73,20 +71,13 @@ impl Lab {
 
     /// The chart's folder, without the detours of a relative path.
     pub fn chart(&self) -> PathBuf {
-        let folder = self
-            .path
-            .parent()
-            .unwrap_or(Path::new("."))
-            .join(&self.spec.target.chart);
+        let folder = self.path.parent().unwrap_or(Path::new(".")).join(&self.spec.target.chart);
         folder.canonicalize().unwrap_or(folder)
     }
 
     /// Where its evidence goes. Its page is `docs/<LAB>.md`, where there is one.
     pub fn paths(&self, workspace: &Workspace) -> Paths {
-        let page = workspace
-            .root
-            .join("docs")
-            .join(format!("{}.md", self.spec.lab.to_uppercase()));
+        let page = workspace.root.join("docs").join(format!("{}.md", self.spec.lab.to_uppercase()));
         Paths::of(&workspace.root, &self.spec, page.is_file().then_some(page))
     }
 
@@ -107,10 +98,7 @@ impl Lab {
             ))
             .into());
         }
-        Ok(all
-            .iter()
-            .filter(|experiment| only.is_empty() || only.contains(&experiment.id))
-            .collect())
+        Ok(all.iter().filter(|experiment| only.is_empty() || only.contains(&experiment.id)).collect())
     }
 
     /// Experiments, claims and points, to be read.
@@ -129,12 +117,7 @@ impl Lab {
 
     /// One line: what the lab holds.
     pub fn summary(&self) -> String {
-        let claims: usize = self
-            .spec
-            .experiments
-            .iter()
-            .map(|experiment| experiment.claims.len())
-            .sum();
+        let claims: usize = self.spec.experiments.iter().map(|experiment| experiment.claims.len()).sum();
         let points: f64 = self.spec.rubric.iter().map(|criterion| criterion.points).sum();
         let experiments = self.spec.experiments.len();
         format!(

@@ -22,12 +22,7 @@ impl Lock {
     pub fn attempt(path: &Path) -> Result<Result<Self, String>> {
         let open = || -> std::io::Result<File> {
             std::fs::create_dir_all(path.parent().unwrap_or(Path::new(".")))?;
-            File::options()
-                .read(true)
-                .write(true)
-                .create(true)
-                .truncate(false)
-                .open(path)
+            File::options().read(true).write(true).create(true).truncate(false).open(path)
         };
         let mut file = open().with_context(|| format!("cannot open the lock {}", path.display()))?;
         match file.try_lock() {
@@ -119,10 +114,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let first = Lock::of_run(dir.path()).unwrap();
         let error = Lock::of_run(dir.path()).unwrap_err().to_string();
-        assert!(
-            error.contains(&format!("process {} holds", std::process::id())),
-            "{error}"
-        );
+        assert!(error.contains(&format!("process {} holds", std::process::id())), "{error}");
         drop(first);
         Lock::of_run(dir.path()).unwrap();
     }

@@ -1,8 +1,5 @@
 //! The lab as a sentence: build, cluster, install, experiments, evidence.
-#![expect(
-    unreachable_pub,
-    reason = "a program has no outside: `pub` marks what other modules may call"
-)]
+#![expect(unreachable_pub, reason = "a program has no outside: `pub` marks what other modules may call")]
 
 mod cli;
 mod workspace;
@@ -98,15 +95,8 @@ async fn run_lab(journal: &Journal<'_>, chosen: &[&Experiment], progress: &Progr
     let build = journal.stage("build", journal.image(progress));
     let start = journal.stage("cluster", journal.cluster(progress));
     let (image, cluster) = tokio::try_join!(build, start)?;
-    let (access, target) = journal
-        .stage("install", journal.install(&cluster, &image, progress))
-        .await?;
-    journal
-        .stage(
-            "experiments",
-            run::experiments(journal, chosen, &target, &access, progress),
-        )
-        .await
+    let (access, target) = journal.stage("install", journal.install(&cluster, &image, progress)).await?;
+    journal.stage("experiments", run::experiments(journal, chosen, &target, &access, progress)).await
 }
 
 async fn set_up(workspace: &Workspace, progress: &Progress) -> Result<Exit> {
@@ -123,19 +113,10 @@ async fn build_image(workspace: &Workspace, args: &cli::ImageArgs, progress: &Pr
             println!("{difference}");
         }
         println!("{} {}", verdict.image.name, verdict.image.digest);
-        return Ok(if verdict.differences.is_empty() {
-            Exit::Holds
-        } else {
-            Exit::ClaimFails
-        });
+        return Ok(if verdict.differences.is_empty() { Exit::Holds } else { Exit::ClaimFails });
     }
     let image = image::build(workspace, progress, args.builder).await?;
-    println!(
-        "{}\n{}\n{}",
-        workspace.display(&image.archive),
-        image.name,
-        image.digest
-    );
+    println!("{}\n{}\n{}", workspace.display(&image.archive), image.name, image.digest);
     Ok(Exit::Holds)
 }
 
@@ -191,12 +172,7 @@ fn docs(workspace: &Workspace, check: bool) -> Result<Exit> {
     for file in &rendered.files {
         println!("wrote {}", workspace.display(file));
     }
-    for problem in rendered
-        .stale
-        .iter()
-        .cloned()
-        .chain(rendered.faults.iter().map(ToString::to_string))
-    {
+    for problem in rendered.stale.iter().cloned().chain(rendered.faults.iter().map(ToString::to_string)) {
         eprintln!("{problem}");
     }
     let sound = rendered.stale.is_empty() && rendered.faults.is_empty();

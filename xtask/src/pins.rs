@@ -83,29 +83,16 @@ mod tests {
             (HELM_ACCEPTS, "5.0.0", false),
         ];
         for (accepts, version, fits) in table {
-            assert_eq!(
-                accepts.fits(&Version::parse(version).unwrap()),
-                fits,
-                "{version}: {accepts}"
-            );
+            assert_eq!(accepts.fits(&Version::parse(version).unwrap()), fits, "{version}: {accepts}");
         }
     }
 
     #[test]
     fn the_pins_agree_with_the_module_files() {
         for (pin, module) in [
-            (
-                format!("sigs.k8s.io/kind {KIND}"),
-                include_str!("../tools/kind/go.mod"),
-            ),
-            (
-                format!("helm.sh/helm/v4 {HELM}"),
-                include_str!("../tools/helm/go.mod"),
-            ),
-            (
-                format!("k8s.io/kubernetes {KUBERNETES}"),
-                include_str!("../tools/kubernetes/go.mod"),
-            ),
+            (format!("sigs.k8s.io/kind {KIND}"), include_str!("../tools/kind/go.mod")),
+            (format!("helm.sh/helm/v4 {HELM}"), include_str!("../tools/helm/go.mod")),
+            (format!("k8s.io/kubernetes {KUBERNETES}"), include_str!("../tools/kubernetes/go.mod")),
         ] {
             assert!(module.contains(&pin), "go.mod does not pin {pin}");
         }

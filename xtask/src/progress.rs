@@ -55,13 +55,7 @@ impl Progress {
         if bar.is_none() {
             eprintln!("  … {name}");
         }
-        Task {
-            progress: self.clone(),
-            bar,
-            name,
-            started: Instant::now(),
-            ended: false,
-        }
+        Task { progress: self.clone(), bar, name, started: Instant::now(), ended: false }
     }
 
     /// Prints a line above the live ones.
@@ -74,11 +68,7 @@ impl Progress {
 
     /// `text` in an ANSI colour where colours are wanted.
     pub fn paint(&self, colour: &str, text: &str) -> String {
-        if self.colour {
-            format!("\x1b[{colour}m{text}\x1b[0m")
-        } else {
-            text.to_owned()
-        }
+        if self.colour { format!("\x1b[{colour}m{text}\x1b[0m") } else { text.to_owned() }
     }
 }
 
@@ -108,14 +98,11 @@ impl Task {
     fn end(mut self, mark: &str, colour: &str, detail: &str) {
         self.ended = true;
         let mark = self.progress.paint(colour, mark);
-        let time = self
-            .progress
-            .paint("2", &format!("{:>7}", seconds(self.elapsed())));
+        let time = self.progress.paint("2", &format!("{:>7}", seconds(self.elapsed())));
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
         }
-        self.progress
-            .say(format!("  {mark} {:<28} {time}  {detail}", self.name).trim_end());
+        self.progress.say(format!("  {mark} {:<28} {time}  {detail}", self.name).trim_end());
     }
 }
 

@@ -67,9 +67,7 @@ async fn package_chart(workspace: &Workspace, progress: &Progress, work: &Path) 
         .arg(work);
     package.read().await?;
     let made = files_below(work)?;
-    made.into_iter()
-        .next()
-        .with_context(|| format!("`{package}` left no package"))
+    made.into_iter().next().with_context(|| format!("`{package}` left no package"))
 }
 
 /// What one machine made for its own processor.
@@ -94,14 +92,9 @@ pub fn lay_out(root: &Path, made: &Made, out: &Path) -> Result<()> {
     let name = format!("{NAME}-{VERSION}-linux-{processor}");
     copy(&made.binary, &out.join(&name))?;
     copy(&made.image, &out.join(format!("{name}.image.tar")))?;
-    write(
-        &out.join(format!("{name}.cdx.json")),
-        &bill(root, &made.target, &made.parts)?,
-    )?;
+    write(&out.join(format!("{name}.cdx.json")), &bill(root, &made.target, &made.parts)?)?;
     if let Some(chart) = &made.chart {
-        let name = chart
-            .file_name()
-            .with_context(|| format!("{} is no file", chart.display()))?;
+        let name = chart.file_name().with_context(|| format!("{} is no file", chart.display()))?;
         copy(chart, &out.join(name))?;
     }
     Ok(())
@@ -206,11 +199,7 @@ fn files_below(folder: &Path) -> Result<Vec<PathBuf>> {
             fs::read_dir(&folder).with_context(|| format!("could not read {}", folder.display()))?;
         for entry in entries {
             let path = entry?.path();
-            if path.is_dir() {
-                open.push(path)
-            } else {
-                files.push(path)
-            }
+            if path.is_dir() { open.push(path) } else { files.push(path) }
         }
     }
     files.sort();
@@ -224,10 +213,7 @@ mod tests {
 
     fn names(folder: &Path) -> Vec<String> {
         let files = files_below(folder).unwrap();
-        files
-            .iter()
-            .map(|file| file.file_name().unwrap().to_string_lossy().into_owned())
-            .collect()
+        files.iter().map(|file| file.file_name().unwrap().to_string_lossy().into_owned()).collect()
     }
 
     fn runner(name: &str) -> Option<String> {
@@ -247,9 +233,7 @@ mod tests {
     }
 
     fn machine(built: &Path, target: &str, chart: bool) {
-        let root = Path::new(env!("CARGO_MANIFEST_DIR"))
-            .parent()
-            .expect("xtask lies in the workspace");
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask lies in the workspace");
         let made = TempDir::new().unwrap();
         let file = |name: &str| {
             let path = made.path().join(name);
@@ -308,9 +292,7 @@ mod tests {
         let built = folder.path().join("built");
         machine(&built, "x86_64-unknown-linux-gnu", true);
         machine(&built, "aarch64-unknown-linux-gnu", true);
-        let said = gather(&built, &folder.path().join("out"), runner)
-            .unwrap_err()
-            .to_string();
+        let said = gather(&built, &folder.path().join("out"), runner).unwrap_err().to_string();
         assert!(said.contains("counter-chart.tgz have the same name"), "{said}");
     }
 
@@ -320,14 +302,7 @@ mod tests {
         machine(folder.path(), "x86_64-unknown-linux-gnu", true);
         let made = names(folder.path());
         assert!(gather(folder.path(), folder.path(), runner).is_err());
-        assert!(
-            gather(
-                folder.path(),
-                &folder.path().join("x86_64-unknown-linux-gnu"),
-                runner
-            )
-            .is_err()
-        );
+        assert!(gather(folder.path(), &folder.path().join("x86_64-unknown-linux-gnu"), runner).is_err());
         assert_eq!(names(folder.path()), made);
     }
 
@@ -336,19 +311,13 @@ mod tests {
         let told = provenance(runner).unwrap().expect("a run of GitHub Actions");
         let workflow = &told["buildDefinition"]["externalParameters"]["workflow"];
         assert_eq!(workflow["path"], ".github/workflows/release.yml");
-        assert_eq!(
-            told["buildDefinition"]["resolvedDependencies"][0]["digest"]["gitCommit"],
-            "4b3f5e2"
-        );
+        assert_eq!(told["buildDefinition"]["resolvedDependencies"][0]["digest"]["gitCommit"], "4b3f5e2");
         assert_eq!(
             told["runDetails"]["metadata"]["invocationId"],
             "https://github.com/owner/name/actions/runs/7/attempts/1"
         );
         assert_eq!(provenance(|_| None).unwrap(), None);
         let forgetful = |name: &str| runner(name).filter(|_| name != "GITHUB_SHA");
-        assert_eq!(
-            provenance(forgetful).unwrap_err().to_string(),
-            "the runner does not tell GITHUB_SHA"
-        );
+        assert_eq!(provenance(forgetful).unwrap_err().to_string(), "the runner does not tell GITHUB_SHA");
     }
 }

@@ -62,15 +62,15 @@ pub async fn experiments(
         };
         let mut record = run_one(experiment, bench, |note| task.note(note)).await;
         record.started_ms = started_ms;
-        let failed = record
-            .claims
-            .iter()
-            .filter(|claim| claim.verdict == Verdict::Fails)
-            .count();
+        let failed = record.claims.iter().filter(|claim| claim.verdict == Verdict::Fails).count();
         match (&record.failure, failed) {
             (Some(_), _) => task.fail("could not be finished"),
             (None, 0) => task.done(&format!("{} claims hold", record.claims.len())),
             (None, _) => task.fail(&format!("{failed} of {} claims fail", record.claims.len())),
+        }
+        if journal.releases(&record) {
+            // Nobody waits for it: the next run does, if it is still on its way.
+            namespaces::release(&access.client, &record.namespace).await?;
         }
         journal.enter(record);
         anyhow::Ok(())
@@ -87,11 +87,7 @@ async fn run_one(experiment: &Experiment, mut bench: Bench<'_>, note: impl Fn(St
         namespaces::create(&bench.access.client, &bench.namespace).await?;
         for (position, step) in experiment.steps.iter().enumerate() {
             let label = step.label(position);
-            note(format!(
-                "{label} ({} of {})",
-                position + 1,
-                experiment.steps.len()
-            ));
+            note(format!("{label} ({} of {})", position + 1, experiment.steps.len()));
             let started_ms = timeline.now_ms();
             let outcome = steps::perform(step, &mut bench).await;
             let ended_ms = timeline.now_ms();
@@ -116,25 +112,14 @@ async fn run_one(experiment: &Experiment, mut bench: Bench<'_>, note: impl Fn(St
     let failure = match tokio::time::timeout(deadline, work).await {
         Ok(Ok(())) => None,
         Ok(Err(error)) => Some(format!("{error:#}")),
-        Err(_) => Some(format!(
-            "the experiment did not end within {} s",
-            deadline.as_secs()
-        )),
+        Err(_) => Some(format!("the experiment did not end within {} s", deadline.as_secs())),
     };
-    let scope = bench.scope();
-    let claims: Vec<ClaimRecord> = experiment
-        .claims
-        .iter()
-        .map(|claim| judge(claim, &scope, failure.as_deref()))
-        .collect();
+    let judged = experiment.claims.iter().map(|claim| judge(claim, &bench, failure.as_deref()));
+    let claims: Vec<ClaimRecord> = judged.collect();
     let unhappy = failure.is_some() || claims.iter().any(|claim| claim.verdict == Verdict::Fails);
     let duration_ms = timeline.now_ms();
     let transitions = timeline.transitions();
-    let diagnostics = if unhappy {
-        diagnose(&bench).await
-    } else {
-        Vec::new()
-    };
+    let diagnostics = if unhappy { diagnose(&bench).await } else { Vec::new() };
     ExperimentRecord {
         id: experiment.id.clone(),
         question: experiment.question.clone(),
@@ -150,7 +135,7 @@ async fn run_one(experiment: &Experiment, mut bench: Bench<'_>, note: impl Fn(St
     }
 }
 
-fn judge(claim: &Claim, scope: &Scope, failure: Option<&str>) -> ClaimRecord {
+fn judge(claim: &Claim, bench: &Bench<'_>, failure: Option<&str>) -> ClaimRecord {
     let mut record = ClaimRecord {
         id: claim.id.clone(),
         says: claim.says.clone(),
@@ -169,8 +154,9 @@ fn judge(claim: &Claim, scope: &Scope, failure: Option<&str>) -> ClaimRecord {
             return record;
         }
     };
+    let scope = bench.scope(&expression);
     // What a broken experiment recorded before it broke may still decide a claim.
-    match (expression.is_true(scope), failure) {
+    match (expression.is_true(&scope), failure) {
         (Ok(true), _) => record.verdict = Verdict::Holds,
         (Ok(false), _) => record.verdict = Verdict::Fails,
         (Err(_), Some(_)) => {
@@ -182,7 +168,7 @@ fn judge(claim: &Claim, scope: &Scope, failure: Option<&str>) -> ClaimRecord {
         }
     }
     if record.verdict != Verdict::NotJudged {
-        record.values = expression.parts(scope);
+        record.values = expression.parts(&scope);
     }
     record
 }
@@ -190,32 +176,15 @@ fn judge(claim: &Claim, scope: &Scope, failure: Option<&str>) -> ClaimRecord {
 /// What a person would ask first when something went wrong. Never an error: it explains one.
 async fn diagnose(bench: &Bench<'_>) -> Vec<CommandRecord> {
     let questions: [&[&str]; 4] = [
-        &[
-            "get",
-            "pods,statefulsets,services,persistentvolumeclaims",
-            "--output=wide",
-        ],
+        &["get", "pods,statefulsets,services,persistentvolumeclaims", "--output=wide"],
         &["get", "events", "--sort-by=.metadata.creationTimestamp"],
         &["describe", "pods"],
-        &[
-            "logs",
-            "--selector=app.kubernetes.io/instance",
-            "--all-containers",
-            "--prefix",
-            "--tail=40",
-        ],
+        &["logs", "--selector=app.kubernetes.io/instance", "--all-containers", "--prefix", "--tail=40"],
     ];
     let commands = questions.map(|args| bench.kubectl().args(args).deadline(Duration::from_secs(10)));
-    let outputs = join_all(
-        commands
-            .iter()
-            .map(|command| async move { (command, command.output().await) }),
-    )
-    .await;
-    outputs
-        .into_iter()
-        .filter_map(|(command, output)| Some(record_of(command, &output.ok()?)))
-        .collect()
+    let outputs =
+        join_all(commands.iter().map(|command| async move { (command, command.output().await) })).await;
+    outputs.into_iter().filter_map(|(command, output)| Some(record_of(command, &output.ok()?))).collect()
 }
 
 fn millis(since: Instant) -> u64 {

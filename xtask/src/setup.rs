@@ -128,20 +128,9 @@ impl Survey {
                 _ => None,
             }
         };
-        let (kind, kubectl, helm, node_image) = tokio::join!(
-            look(Wanted::Kind),
-            look(Wanted::Kubectl),
-            look(Wanted::Helm),
-            image
-        );
-        Self {
-            go,
-            engine,
-            kind,
-            kubectl,
-            helm,
-            node_image,
-        }
+        let (kind, kubectl, helm, node_image) =
+            tokio::join!(look(Wanted::Kind), look(Wanted::Kubectl), look(Wanted::Helm), image);
+        Self { go, engine, kind, kubectl, helm, node_image }
     }
 
     /// With the node image that was asked for in place of the one that is there.
@@ -160,11 +149,7 @@ impl Survey {
                 node_image: self.node_image.clone()?,
             }),
         };
-        Some(Environment {
-            kubectl: self.kubectl.tool.clone()?,
-            helm: self.helm.tool.clone()?,
-            kind,
-        })
+        Some(Environment { kubectl: self.kubectl.tool.clone()?, helm: self.helm.tool.clone()?, kind })
     }
 }
 
@@ -195,20 +180,14 @@ pub async fn ensure(
         bail!("{}", tell(&lacking));
     }
     task.done(&format!("{} to install", count(lacking.len(), "thing")));
-    for doubtful in requirements
-        .iter()
-        .filter(|requirement| !requirement.fits && !requirement.needed)
-    {
+    for doubtful in requirements.iter().filter(|requirement| !requirement.fits && !requirement.needed) {
         progress.say(&format!("  {}: {}", doubtful.what, doubtful.state()));
     }
     fill(workspace, progress, need, survey).await?;
     let survey = Survey::take(workspace).await.with_node(node);
     let requirements = crate::doctor::requirements(workspace, &survey, need);
     survey.environment(need).ok_or_else(|| {
-        anyhow!(
-            "after the installation something is still missing\n{}",
-            tell(&missing(&requirements))
-        )
+        anyhow!("after the installation something is still missing\n{}", tell(&missing(&requirements)))
     })
 }
 
@@ -221,10 +200,7 @@ impl Environment {
         ]);
         if let Some(kind) = &self.kind {
             versions.insert("kind".to_owned(), kind.tool.version.to_string());
-            versions.insert(
-                "engine".to_owned(),
-                format!("{} {}", kind.engine.name(), kind.engine.version),
-            );
+            versions.insert("engine".to_owned(), format!("{} {}", kind.engine.name(), kind.engine.version));
             versions.insert("node-image".to_owned(), kind.node_image.reference.clone());
         }
         versions
@@ -233,12 +209,8 @@ impl Environment {
     fn describe(&self) -> String {
         let mut text = format!("kubectl {}, helm {}", self.kubectl.version, self.helm.version);
         if let Some(kind) = &self.kind {
-            text = format!(
-                "{} {}, kind {}, {text}",
-                kind.engine.name(),
-                kind.engine.version,
-                kind.tool.version
-            );
+            text =
+                format!("{} {}, kind {}, {text}", kind.engine.name(), kind.engine.version, kind.tool.version);
         }
         text
     }
@@ -283,10 +255,7 @@ async fn fill(workspace: &Workspace, progress: &Progress, need: Need, survey: Su
     modules.retain(|module| go.as_ref().is_none_or(|go| module.built(workspace, go).is_none()));
     if go.is_none() && (builds_node || !modules.is_empty()) {
         let version = pins::GO;
-        bail!(
-            "go {version} or later is needed to build {}\n{GO_FIX}",
-            names(&modules)
-        );
+        bail!("go {version} or later is needed to build {}\n{GO_FIX}", names(&modules));
     }
     let compile = async {
         match &go {
@@ -296,12 +265,9 @@ async fn fill(workspace: &Workspace, progress: &Progress, need: Need, survey: Su
     };
     // Packages come over the network while the compiler has the processors.
     let packages = async {
-        let lacking = HOST_PROGRAMS
-            .iter()
-            .filter(|program| program.needed(own, builds_node) && !program.is_there());
-        let packages: Vec<&str> = lacking
-            .flat_map(|program| program.packages.iter().copied())
-            .collect();
+        let lacking =
+            HOST_PROGRAMS.iter().filter(|program| program.needed(own, builds_node) && !program.is_there());
+        let packages: Vec<&str> = lacking.flat_map(|program| program.packages.iter().copied()).collect();
         apt::install(workspace, progress, &packages).await?;
         if builds_node {
             node_image::debian(workspace, progress).await?;
@@ -329,9 +295,7 @@ async fn install_engine(workspace: &Workspace, progress: &Progress, found: Optio
             .context("podman was installed and does not answer\nnext: podman info")?,
     };
     if engine.lacks_modules_folder() {
-        progress.say(&format!(
-            "  makes the empty folder {KERNEL_MODULES}: kind's nodes mount it"
-        ));
+        progress.say(&format!("  makes the empty folder {KERNEL_MODULES}: kind's nodes mount it"));
         std::fs::create_dir_all(KERNEL_MODULES)
             .with_context(|| format!("cannot make {KERNEL_MODULES}\nnext: sudo mkdir {KERNEL_MODULES}"))?;
     }

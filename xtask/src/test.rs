@@ -43,53 +43,26 @@ pub async fn test(workspace: &Workspace, args: &TestArgs, progress: &Progress) -
     };
     code(workspace, progress, &mut tally).await;
     surroundings(workspace, progress, environment.as_ref(), &mut tally).await;
-    tally
-        .check(progress, "image twice", twice_the_same(workspace, progress))
-        .await;
+    tally.check(progress, "image twice", twice_the_same(workspace, progress)).await;
     if let Some(environment) = &environment {
         cluster(workspace, environment, progress, &mut tally).await;
     }
-    println!(
-        "{} passed, {} failed, {} skipped",
-        tally.passed, tally.failed, tally.skipped
-    );
-    Ok(if tally.failed == 0 {
-        Exit::Holds
-    } else {
-        Exit::ClaimFails
-    })
+    println!("{} passed, {} failed, {} skipped", tally.passed, tally.failed, tally.skipped);
+    Ok(if tally.failed == 0 { Exit::Holds } else { Exit::ClaimFails })
 }
 
 /// Formatting, lints and the unit tests, whose count is shown.
 async fn code(workspace: &Workspace, progress: &Progress, tally: &mut Tally) {
-    let cargo = |args: &[&str]| {
-        Command::new("cargo")
-            .args(args)
-            .dir(&workspace.root)
-            .deadline(BUILD_DEADLINE)
-    };
-    tally
-        .run(progress, "format", cargo(&["fmt", "--all", "--check"]))
-        .await;
-    let lints = [
-        "clippy",
-        "--workspace",
-        "--all-targets",
-        "--locked",
-        "--quiet",
-        "--",
-        "--deny",
-        "warnings",
-    ];
+    let cargo =
+        |args: &[&str]| Command::new("cargo").args(args).dir(&workspace.root).deadline(BUILD_DEADLINE);
+    tally.run(progress, "format", cargo(&["fmt", "--all", "--check"])).await;
+    let lints = ["clippy", "--workspace", "--all-targets", "--locked", "--quiet", "--", "--deny", "warnings"];
     tally.run(progress, "lints", cargo(&lints)).await;
     let tests = cargo(&["test", "--workspace", "--locked", "--quiet"]);
     let units = async {
         let output = tests.output().await?;
         ensure!(output.status == 0, tests.failed(output));
-        let counts = output
-            .stdout
-            .lines()
-            .filter(|line| line.starts_with("test result:"));
+        let counts = output.stdout.lines().filter(|line| line.starts_with("test result:"));
         let counts: Vec<&str> = counts.collect();
         for line in &counts {
             println!("{line}");
@@ -111,69 +84,30 @@ async fn surroundings(
         ensure!(exit? == Exit::Holds, "{what} is out of date");
         Ok(Outcome::Passed("current".to_owned()))
     };
-    tally
-        .check(
-            progress,
-            "schema",
-            current("the schema", lab::schema::schema(workspace, true)),
-        )
-        .await;
-    tally
-        .check(
-            progress,
-            "page",
-            current("the page", crate::docs(workspace, true)),
-        )
-        .await;
+    tally.check(progress, "schema", current("the schema", lab::schema::schema(workspace, true))).await;
+    tally.check(progress, "page", current("the page", crate::docs(workspace, true))).await;
     // These run tools of their own, one after the other: a thread that blocks, not one that serves others.
     let beside = |check: fn(&Path) -> Result<Outcome>| {
         let root = root.clone();
-        async move {
-            tokio::task::spawn_blocking(move || check(&root))
-                .await
-                .context("the check was lost")?
-        }
+        async move { tokio::task::spawn_blocking(move || check(&root)).await.context("the check was lost")? }
     };
     tally.check(progress, "flake", beside(checks::flake::check)).await;
-    tally
-        .check(progress, "versions", beside(checks::versions::check))
-        .await;
-    tally
-        .check(progress, "workflows", beside(checks::workflows::check))
-        .await;
-    tally
-        .check(progress, "policy", beside(checks::policy::check))
-        .await;
+    tally.check(progress, "versions", beside(checks::versions::check)).await;
+    tally.check(progress, "workflows", beside(checks::workflows::check)).await;
+    tally.check(progress, "policy", beside(checks::policy::check)).await;
     if let Some(environment) = environment {
         let (root, helm) = (root.clone(), environment.helm.path.clone());
         let chart = tokio::task::spawn_blocking(move || checks::chart::check(&root, &helm));
-        tally
-            .check(progress, "chart", async {
-                chart.await.context("the check was lost")?
-            })
-            .await;
+        tally.check(progress, "chart", async { chart.await.context("the check was lost")? }).await;
     }
 }
 
 /// The image is built again, elsewhere, and must be the same; and it keeps its contract.
 async fn twice_the_same(workspace: &Workspace, progress: &Progress) -> Result<Outcome> {
     let verdict = image::verify(workspace, progress, Builder::Auto).await?;
-    ensure!(
-        verdict.differences.is_empty(),
-        "two builds differ\n{}",
-        verdict.differences.join("\n")
-    );
-    let breaches: Vec<String> = verdict
-        .image
-        .breaches()?
-        .iter()
-        .map(ToString::to_string)
-        .collect();
-    ensure!(
-        breaches.is_empty(),
-        "the image breaks its contract\n{}",
-        breaches.join("\n")
-    );
+    ensure!(verdict.differences.is_empty(), "two builds differ\n{}", verdict.differences.join("\n"));
+    let breaches: Vec<String> = verdict.image.breaches()?.iter().map(ToString::to_string).collect();
+    ensure!(breaches.is_empty(), "the image breaks its contract\n{}", breaches.join("\n"));
     Ok(Outcome::Passed(verdict.image.digest))
 }
 
@@ -182,51 +116,33 @@ async fn cluster(workspace: &Workspace, environment: &Environment, progress: &Pr
     let before = match leftovers::before(environment).await {
         Ok(before) => before,
         Err(error) => {
-            return tally
-                .check(progress, "nothing is left", async { Err(error) })
-                .await;
+            return tally.check(progress, "nothing is left", async { Err(error) }).await;
         }
     };
     let whole = async {
         let (status, text) = lab(&["--keep", "--check"]).await?;
-        ensure!(
-            status == 0,
-            "`cargo xtask lab --keep --check` ended with {status}\n{text}"
-        );
-        Ok(Outcome::Passed(
-            "every claim holds, and the committed evidence is that of this run".to_owned(),
-        ))
+        ensure!(status == 0, "`cargo xtask lab --keep --check` ended with {status}\n{text}");
+        Ok(Outcome::Passed("every claim holds, and the committed evidence is that of this run".to_owned()))
     };
     tally.check(progress, "lab", whole).await;
     match controls::load(workspace).and_then(|controls| Ok((controls, Lab::shipped(workspace)?))) {
         Ok((controls, lab)) => {
             for control in &controls {
                 let name = format!("control {}", control.id);
-                tally
-                    .check(progress, &name, controls::run(workspace, &lab, control))
-                    .await;
+                tally.check(progress, &name, controls::run(workspace, &lab, control)).await;
             }
         }
         Err(error) => tally.check(progress, "controls", async { Err(error) }).await,
     }
     tally
-        .check(
-            progress,
-            "nothing is left",
-            leftovers::check(workspace, environment, &before, progress),
-        )
+        .check(progress, "nothing is left", leftovers::check(workspace, environment, &before, progress))
         .await;
 }
 
 /// This program's own `lab`, as a user calls it: its status and all it printed.
 async fn lab(args: &[&str]) -> Result<(i32, String)> {
     let program = std::env::current_exe().context("this program has no path")?;
-    let output = Command::new(program)
-        .arg("lab")
-        .args(args)
-        .deadline(LAB_DEADLINE)
-        .output()
-        .await?;
+    let output = Command::new(program).arg("lab").args(args).deadline(LAB_DEADLINE).output().await?;
     Ok((output.status, output.stderr + &output.stdout))
 }
 

@@ -89,10 +89,7 @@ pub async fn find(workspace: &Workspace, go: Option<&Go>, wanted: Wanted) -> Fou
     for path in on_path(wanted.name()) {
         match ask_version(wanted, &path).await {
             Ok(version) if wanted.accepts().fits(&version) => {
-                return Found {
-                    tool: Some(Tool { path, version }),
-                    unfit: None,
-                };
+                return Found { tool: Some(Tool { path, version }), unfit: None };
             }
             Ok(version) => unfit = unfit.or(Some((path, version.to_string()))),
             Err(error) => unfit = unfit.or(Some((path, first_line(&error)))),
@@ -127,8 +124,7 @@ pub fn static_busybox() -> Result<PathBuf> {
 
 /// A program that names no loader is a static one.
 fn is_static(elf: &[u8]) -> bool {
-    !elf.windows(8)
-        .any(|part| part == b"/ld-linu" || part == b"/ld-musl")
+    !elf.windows(8).any(|part| part == b"/ld-linu" || part == b"/ld-musl")
 }
 
 fn in_folders(name: &str, path: &OsStr) -> Vec<PathBuf> {
@@ -144,16 +140,11 @@ fn in_folders(name: &str, path: &OsStr) -> Vec<PathBuf> {
 
 fn is_executable(path: &Path) -> bool {
     use std::os::unix::fs::PermissionsExt;
-    path.metadata()
-        .is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
+    path.metadata().is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
 }
 
 async fn ask_version(wanted: Wanted, path: &Path) -> Result<Version> {
-    let answer = Command::new(path)
-        .args(wanted.version_args())
-        .deadline(ANSWER_DEADLINE)
-        .read()
-        .await?;
+    let answer = Command::new(path).args(wanted.version_args()).deadline(ANSWER_DEADLINE).read().await?;
     parse_version(&answer).ok_or_else(|| anyhow!("does not tell its version"))
 }
 
@@ -161,18 +152,15 @@ async fn ask_version(wanted: Wanted, path: &Path) -> Result<Version> {
 /// Vendors' suffixes after the three numbers are dropped: they are builds of that version, not earlier ones.
 pub fn parse_version(answer: &str) -> Option<Version> {
     let from = answer.find("\"gitVersion\"").map_or(answer, |at| &answer[at..]);
-    from.split(|c: char| !(c.is_ascii_alphanumeric() || c == '.'))
-        .find_map(|word| {
-            let mut numbers = word
-                .trim_start_matches(|c: char| c.is_ascii_alphabetic())
-                .splitn(3, '.');
-            let mut next = || numbers.next()?.parse::<u64>().ok();
-            let (major, minor) = (next()?, next()?);
-            let rest = numbers.next().unwrap_or("0");
-            let digits = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
-            let patch = rest[..digits].parse().ok()?;
-            Some(Version::new(major, minor, patch))
-        })
+    from.split(|c: char| !(c.is_ascii_alphanumeric() || c == '.')).find_map(|word| {
+        let mut numbers = word.trim_start_matches(|c: char| c.is_ascii_alphabetic()).splitn(3, '.');
+        let mut next = || numbers.next()?.parse::<u64>().ok();
+        let (major, minor) = (next()?, next()?);
+        let rest = numbers.next().unwrap_or("0");
+        let digits = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
+        let patch = rest[..digits].parse().ok()?;
+        Some(Version::new(major, minor, patch))
+    })
 }
 
 fn first_line(error: &anyhow::Error) -> String {
@@ -214,10 +202,9 @@ mod tests {
         use std::os::unix::fs::PermissionsExt;
         let dir = tempfile::tempdir().unwrap();
         let wrapper = dir.path().join("kubectl");
-        for (script, complaint) in [
-            ("sleep 60", "did not end within"),
-            ("echo hello", "does not tell its version"),
-        ] {
+        for (script, complaint) in
+            [("sleep 60", "did not end within"), ("echo hello", "does not tell its version")]
+        {
             std::fs::write(&wrapper, format!("#!/bin/sh\n{script}\n")).unwrap();
             std::fs::set_permissions(&wrapper, std::fs::Permissions::from_mode(0o755)).unwrap();
             let error = ask_version(Wanted::Kubectl, &wrapper).await.unwrap_err();

@@ -24,10 +24,8 @@ impl Workspace {
     /// # Errors
     /// Without `XDG_CACHE_HOME` and `HOME` there is no place for the cache.
     pub fn discover() -> Result<Self> {
-        let root = Path::new(env!("CARGO_MANIFEST_DIR"))
-            .parent()
-            .context("xtask has no parent folder")?
-            .to_owned();
+        let root =
+            Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("xtask has no parent folder")?.to_owned();
         let target =
             std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), |dir| root.join(dir));
         let cache_home = std::env::var_os("XDG_CACHE_HOME")
@@ -35,11 +33,7 @@ impl Workspace {
             .filter(|dir| dir.is_absolute())
             .or_else(|| std::env::var_os("HOME").map(|home| Path::new(&home).join(".cache")))
             .context("neither XDG_CACHE_HOME nor HOME is set: there is no place for the cache")?;
-        Ok(Self {
-            lab: target.join("lab"),
-            cache: cache_home.join("statefulset-lab"),
-            root,
-        })
+        Ok(Self { lab: target.join("lab"), cache: cache_home.join("statefulset-lab"), root })
     }
 
     /// The lab's own kubeconfig; `~/.kube/config` is never touched.
@@ -56,4 +50,22 @@ impl Workspace {
     pub fn display<'a>(&self, path: &'a Path) -> std::path::Display<'a> {
         path.strip_prefix(&self.root).unwrap_or(path).display()
     }
+}
+
+/// Copies a folder with everything in it.
+///
+/// # Errors
+/// Something can't be read or written.
+pub fn copy_folder(from: &Path, to: &Path) -> std::io::Result<()> {
+    std::fs::create_dir_all(to)?;
+    for entry in std::fs::read_dir(from)? {
+        let entry = entry?;
+        let target = to.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            copy_folder(&entry.path(), &target)?;
+        } else {
+            std::fs::copy(entry.path(), target)?;
+        }
+    }
+    Ok(())
 }

@@ -18,11 +18,7 @@ fn help_teaches_the_first_command_and_the_exit_codes() {
     let output = xtask(&["--help"]).output().unwrap();
     let text = text(&output);
     assert!(output.status.success());
-    for expected in [
-        "cargo xtask lab --setup",
-        "Exit codes:",
-        "4  committed evidence is out of date",
-    ] {
+    for expected in ["cargo xtask lab --setup", "Exit codes:", "4  committed evidence is out of date"] {
         assert!(text.contains(expected), "{expected} is not in:\n{text}");
     }
     assert!(xtask(&["lab", "--help"]).output().unwrap().status.success());
@@ -44,20 +40,10 @@ fn bad_usage_and_an_invalid_lab_end_with_2() {
         let output = xtask(case).output().unwrap();
         assert_eq!(output.status.code(), Some(2), "{case:?}\n{}", text(&output));
     }
-    let output = xtask(&["lab", "--dry-run", "--lab", broken.to_str().unwrap()])
-        .output()
-        .unwrap();
-    assert!(
-        text(&output).contains("lab.yaml:2:1: unknown field `titel`"),
-        "{}",
-        text(&output)
-    );
+    let output = xtask(&["lab", "--dry-run", "--lab", broken.to_str().unwrap()]).output().unwrap();
+    assert!(text(&output).contains("lab.yaml:2:1: unknown field `titel`"), "{}", text(&output));
     let output = xtask(&["lab", "--only", "persistance"]).output().unwrap();
-    assert!(
-        text(&output).contains("did you mean `persistence`?"),
-        "{}",
-        text(&output)
-    );
+    assert!(text(&output).contains("did you mean `persistence`?"), "{}", text(&output));
 }
 
 #[test]
@@ -84,10 +70,7 @@ fn without_an_engine_the_lab_ends_with_3_and_changes_nothing() {
     let text_of_lab = text(&output);
     assert_eq!(output.status.code(), Some(3), "{text_of_lab}");
     for expected in ["container engine", "kind", "kubectl", "helm", "--setup"] {
-        assert!(
-            text_of_lab.contains(expected),
-            "{expected} is not in:\n{text_of_lab}"
-        );
+        assert!(text_of_lab.contains(expected), "{expected} is not in:\n{text_of_lab}");
     }
     let output = run(&["doctor"]);
     assert_eq!(output.status.code(), Some(3), "{}", text(&output));

@@ -30,10 +30,7 @@ impl Lock {
         match rustix::fs::flock(&fd, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {}
             Err(Errno::WOULDBLOCK) => {
-                return Err(StoreError::InUse {
-                    folder: folder.to_owned(),
-                    holder: holder(&fd),
-                });
+                return Err(StoreError::InUse { folder: folder.to_owned(), holder: holder(&fd) });
             }
             Err(errno) => return Err(fault("lock", &path)(errno)),
         }
@@ -41,12 +38,7 @@ impl Lock {
         let writer =
             rustix::fs::openat(folder_fd, LOCK, flags, Mode::empty()).map_err(fault("open", &path))?;
         // In pods every process is number 1: the pod's name is what tells them apart.
-        let text = format!(
-            "{} (process {} on {})\n",
-            identity.pod,
-            std::process::id(),
-            identity.hostname
-        );
+        let text = format!("{} (process {} on {})\n", identity.pod, std::process::id(), identity.hostname);
         rustix::io::write(&writer, text.as_bytes()).map_err(fault("write", &path))?;
         Ok(Self { _fd: fd })
     }

@@ -10,11 +10,7 @@ use tempfile::TempDir;
 use super::*;
 
 fn identity(pod: &str) -> Identity {
-    Identity {
-        pod: pod.to_owned(),
-        hostname: "host".to_owned(),
-        revision: "v1".to_owned(),
-    }
+    Identity { pod: pod.to_owned(), hostname: "host".to_owned(), revision: "v1".to_owned() }
 }
 
 fn open(folder: &Path) -> Result<(Store, u64), StoreError> {
@@ -48,17 +44,8 @@ fn what_was_written_is_read_again() {
 
 #[test]
 fn a_number_written_by_hand_is_taken() {
-    for (text, expected) in [
-        ("7", 7),
-        ("7\n", 7),
-        ("007\n", 7),
-        ("18446744073709551615\n", u64::MAX),
-    ] {
-        assert_eq!(
-            open(volume_with(text.as_bytes()).path()).unwrap().1,
-            expected,
-            "{text:?}"
-        );
+    for (text, expected) in [("7", 7), ("7\n", 7), ("007\n", 7), ("18446744073709551615\n", u64::MAX)] {
+        assert_eq!(open(volume_with(text.as_bytes()).path()).unwrap().1, expected, "{text:?}");
     }
 }
 
@@ -82,20 +69,13 @@ fn what_is_not_a_number_is_refused_and_left_as_it_is() {
         let volume = volume_with(text);
         let refusal = open(volume.path()).unwrap_err();
         let shown = text[..text.len().min(12)].escape_ascii();
-        assert!(
-            matches!(refusal, StoreError::NotANumber { .. }),
-            "{shown}: {refusal}"
-        );
+        assert!(matches!(refusal, StoreError::NotANumber { .. }), "{shown}: {refusal}");
         let told = refusal.report().to_string();
         assert!(
             told.contains("visits does not hold a number") && told.contains("next: put the right"),
             "{told}"
         );
-        assert_eq!(
-            fs::read(volume.path().join("visits")).unwrap(),
-            text,
-            "{shown} was changed"
-        );
+        assert_eq!(fs::read(volume.path().join("visits")).unwrap(), text, "{shown} was changed");
     }
 }
 
@@ -126,10 +106,7 @@ fn a_missing_folder_is_named_and_not_made() {
     let volume = TempDir::new().unwrap();
     let missing = volume.path().join("nowhere");
     let told = open(&missing).unwrap_err().report().to_string();
-    assert!(
-        told.contains("could not open the folder") && told.contains("nowhere"),
-        "{told}"
-    );
+    assert!(told.contains("could not open the folder") && told.contains("nowhere"), "{told}");
     assert!(told.contains("next: mount a volume there"), "{told}");
     assert!(!missing.exists());
 }
@@ -174,11 +151,7 @@ fn the_clock_decides_nothing() {
         let volume = volume_with(b"7\n");
         for name in ["visits", "visits.tmp", "visits.lock"] {
             let path = volume.path().join(name);
-            let file = fs::OpenOptions::new()
-                .append(true)
-                .create(true)
-                .open(path)
-                .unwrap();
+            let file = fs::OpenOptions::new().append(true).create(true).open(path).unwrap();
             file.set_modified(modified).unwrap();
         }
         let (mut store, visits) = open(volume.path()).unwrap();

@@ -27,9 +27,7 @@ impl Answer {
     }
 
     pub(crate) fn visits(&self) -> u64 {
-        self.json()["visits"]
-            .as_u64()
-            .unwrap_or_else(|| panic!("no visits in {self:?}"))
+        self.json()["visits"].as_u64().unwrap_or_else(|| panic!("no visits in {self:?}"))
     }
 }
 
@@ -38,9 +36,7 @@ impl Client {
         let stream = TcpStream::connect(address)?;
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.set_nodelay(true)?;
-        Ok(Self {
-            stream: BufReader::new(stream),
-        })
+        Ok(Self { stream: BufReader::new(stream) })
     }
 
     pub(crate) fn ask(&mut self, path: &str) -> io::Result<()> {
@@ -56,17 +52,13 @@ impl Client {
             }
         }
         let head = head.to_ascii_lowercase();
-        let length = head
-            .split_once("content-length: ")
-            .and_then(|(_, rest)| rest.lines().next()?.parse().ok());
+        let length =
+            head.split_once("content-length: ").and_then(|(_, rest)| rest.lines().next()?.parse().ok());
         let mut body = vec![0; length.unwrap_or(0)];
         self.stream.read_exact(&mut body)?;
         let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
         let status = status.ok_or(io::ErrorKind::InvalidData)?;
-        Ok(Answer {
-            status,
-            body: String::from_utf8_lossy(&body).into_owned(),
-        })
+        Ok(Answer { status, body: String::from_utf8_lossy(&body).into_owned() })
     }
 
     pub(crate) fn get(&mut self, path: &str) -> io::Result<Answer> {
@@ -77,9 +69,7 @@ impl Client {
 
 /// One question on a connection of its own.
 pub(crate) fn get(address: SocketAddr, path: &str) -> Answer {
-    Client::connect(address)
-        .and_then(|mut client| client.get(path))
-        .unwrap()
+    Client::connect(address).and_then(|mut client| client.get(path)).unwrap()
 }
 
 /// Many clients that visit as fast as they are answered, until they are told to stop or cut off.
@@ -123,17 +113,8 @@ impl Crowd {
         for client in self.clients {
             client.join().unwrap();
         }
-        let Tally {
-            sent,
-            answered,
-            highest,
-            ..
-        } = &*self.tally;
-        (
-            sent.load(Ordering::SeqCst),
-            answered.load(Ordering::SeqCst),
-            highest.load(Ordering::SeqCst),
-        )
+        let Tally { sent, answered, highest, .. } = &*self.tally;
+        (sent.load(Ordering::SeqCst), answered.load(Ordering::SeqCst), highest.load(Ordering::SeqCst))
     }
 }
 

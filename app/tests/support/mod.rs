@@ -79,11 +79,7 @@ impl Server {
             kept.lines.lock().unwrap().1 = true;
             kept.grown.notify_all();
         });
-        let mut server = Self {
-            address: ([127, 0, 0, 1], 0).into(),
-            child,
-            log,
-        };
+        let mut server = Self { address: ([127, 0, 0, 1], 0).into(), child, log };
         let listening = server.logged("listening");
         let listening: serde_json::Value = serde_json::from_str(&listening).unwrap();
         server.address = listening["address"].as_str().unwrap().parse().unwrap();
@@ -102,11 +98,7 @@ impl Server {
             if lines.1 || left.is_zero() {
                 let mut said = String::new();
                 let _ = self.child.kill();
-                let _ = self
-                    .child
-                    .stderr
-                    .take()
-                    .map(|mut stderr| stderr.read_to_string(&mut said));
+                let _ = self.child.stderr.take().map(|mut stderr| stderr.read_to_string(&mut said));
                 panic!("no line with {text:?} in the log {:#?}, errors: {said}", lines.0);
             }
             lines = self.log.grown.wait_timeout(lines, left).unwrap().0;
@@ -146,13 +138,10 @@ impl Server {
     pub(crate) fn stop(&self) {
         self.signal(Signal::STOP);
         until("all threads have stopped", || {
-            std::fs::read_dir(format!("/proc/{}/task", self.child.id()))
-                .unwrap()
-                .flatten()
-                .all(|task| {
-                    std::fs::read_to_string(task.path().join("stat"))
-                        .is_ok_and(|stat| stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with('T')))
-                })
+            std::fs::read_dir(format!("/proc/{}/task", self.child.id())).unwrap().flatten().all(|task| {
+                std::fs::read_to_string(task.path().join("stat"))
+                    .is_ok_and(|stat| stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with('T')))
+            })
         });
     }
 }
@@ -189,21 +178,9 @@ pub(crate) fn as_nobody(volume: &Path, place: &Path) -> Command {
     let binary = place.join("counter");
     // By `cp`: a descriptor of ours, open for writing, would leak into the children other tests start,
     // and the system does not run a file somebody has open for writing.
-    assert!(
-        Command::new("cp")
-            .arg(env!("CARGO_BIN_EXE_counter"))
-            .arg(&binary)
-            .status()
-            .unwrap()
-            .success()
-    );
+    assert!(Command::new("cp").arg(env!("CARGO_BIN_EXE_counter")).arg(&binary).status().unwrap().success());
     let mut command = Command::new(binary);
-    command
-        .env_clear()
-        .env("LISTEN", "127.0.0.1:0")
-        .env("DATA_DIR", volume)
-        .uid(65532)
-        .gid(65532);
+    command.env_clear().env("LISTEN", "127.0.0.1:0").env("DATA_DIR", volume).uid(65532).gid(65532);
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
     command
 }

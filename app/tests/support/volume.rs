@@ -17,23 +17,14 @@ pub(crate) struct Volume {
 impl Volume {
     /// A tmpfs of so many KiB; `None`, with the reason printed, where nothing can be mounted.
     pub(crate) fn tmpfs(kib: u32) -> Option<Self> {
-        let mut volume = Self {
-            place: TempDir::new().unwrap(),
-            mounted: Vec::new(),
-        };
-        volume.mount(
-            "data",
-            ["-t", "tmpfs", "-o", &format!("size={kib}k,mode=755"), "tmpfs"],
-        )?;
+        let mut volume = Self { place: TempDir::new().unwrap(), mounted: Vec::new() };
+        volume.mount("data", ["-t", "tmpfs", "-o", &format!("size={kib}k,mode=755"), "tmpfs"])?;
         Some(volume)
     }
 
     /// An ext4 on a loop device whose image lies on a tmpfs: when the tmpfs is full, the disk fails.
     pub(crate) fn ext4_on_a_small_disk(kib: u32, options: &[&str]) -> Option<Self> {
-        let mut volume = Self {
-            place: TempDir::new().unwrap(),
-            mounted: Vec::new(),
-        };
+        let mut volume = Self { place: TempDir::new().unwrap(), mounted: Vec::new() };
         volume.mount("disk", ["-t", "tmpfs", "-o", &format!("size={kib}k"), "tmpfs"])?;
         let image = volume.image();
         File::create(&image).unwrap().set_len(16 << 20).unwrap();
@@ -44,10 +35,7 @@ impl Volume {
 
     /// Mounts a copy of another volume's image, as a machine does after a power cut.
     pub(crate) fn ext4_from(image: &Path) -> Option<Self> {
-        let mut volume = Self {
-            place: TempDir::new().unwrap(),
-            mounted: Vec::new(),
-        };
+        let mut volume = Self { place: TempDir::new().unwrap(), mounted: Vec::new() };
         volume.mount("data", [OsStr::new("-o"), OsStr::new("loop"), image.as_os_str()])?;
         Some(volume)
     }
@@ -65,10 +53,7 @@ impl Volume {
     }
 
     pub(crate) fn remount(&self, mode: &str) {
-        run(Command::new("mount")
-            .args(["-o", &format!("remount,{mode}")])
-            .arg(self.path()))
-        .unwrap();
+        run(Command::new("mount").args(["-o", &format!("remount,{mode}")]).arg(self.path())).unwrap();
     }
 
     fn mount(&mut self, name: &str, arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Option<()> {

@@ -80,12 +80,7 @@ impl Figures {
         let in_cycles = of(&|r| r.visits_256.p99_us / r.cycle_us());
         let to_disk = of(&|r| 100.0 * r.visits_1.per_s / r.disk.per_s);
         let ready = Spread::of(self.ready_ms.clone());
-        let aim = |name, aim, measured, holds| Aim {
-            name,
-            aim,
-            measured,
-            holds,
-        };
+        let aim = |name, aim, measured, holds| Aim { name, aim, measured, holds };
         vec![
             aim(
                 "durable visits at 256 clients, of plain reads at 256 clients",
@@ -117,12 +112,7 @@ impl Figures {
                 format!("{:.1} MiB", mib(self.idle_kib)),
                 mib(self.idle_kib) < 10.0,
             ),
-            aim(
-                "start to ready",
-                "under 20 ms",
-                ready.show(1, " ms"),
-                ready.middle < 20.0,
-            ),
+            aim("start to ready", "under 20 ms", ready.show(1, " ms"), ready.middle < 20.0),
             aim(
                 "the static binary",
                 "under 4 MiB",
@@ -149,11 +139,7 @@ impl Spread {
     pub fn of(mut values: Vec<f64>) -> Self {
         values.sort_by(f64::total_cmp);
         let at = |place: usize| values.get(place).copied().unwrap_or(f64::NAN);
-        Self {
-            low: at(0),
-            middle: at(values.len() / 2),
-            high: at(values.len().saturating_sub(1)),
-        }
+        Self { low: at(0), middle: at(values.len() / 2), high: at(values.len().saturating_sub(1)) }
     }
 
     fn show(&self, digits: usize, unit: &str) -> String {
@@ -172,9 +158,7 @@ pub async fn measure(workspace: &Workspace, progress: &Progress) -> Result<Figur
     task.done("optimised");
 
     std::fs::create_dir_all(&workspace.lab)?;
-    let folder = tempfile::Builder::new()
-        .prefix("bench-")
-        .tempdir_in(&workspace.lab)?;
+    let folder = tempfile::Builder::new().prefix("bench-").tempdir_in(&workspace.lab)?;
     let machine = Machine::here(folder.path());
 
     let task = progress.start("start to ready");
@@ -198,26 +182,14 @@ pub async fn measure(workspace: &Workspace, progress: &Progress) -> Result<Figur
         ));
         rounds.push(round);
     }
-    let answered: u64 = rounds
-        .iter()
-        .map(|r| r.visits_1.count + r.visits_16.count + r.visits_256.count)
-        .sum();
+    let answered: u64 =
+        rounds.iter().map(|r| r.visits_1.count + r.visits_16.count + r.visits_256.count).sum();
     let counted = server.visits().await?;
-    ensure!(
-        counted == answered,
-        "the counter says {counted}, and {answered} visits were answered"
-    );
+    ensure!(counted == answered, "the counter says {counted}, and {answered} visits were answered");
     let peak_kib = server.memory_kib("VmHWM")?;
     server.stop().await?;
     let binary_bytes = std::fs::metadata(&built.counter)?.len();
-    Ok(Figures {
-        machine,
-        rounds,
-        idle_kib,
-        peak_kib,
-        ready_ms,
-        binary_bytes,
-    })
+    Ok(Figures { machine, rounds, idle_kib, peak_kib, ready_ms, binary_bytes })
 }
 
 async fn round(built: &Built, folder: &Path, server: &Server, task: &Task) -> Result<Round> {
@@ -236,22 +208,11 @@ async fn round(built: &Built, folder: &Path, server: &Server, task: &Task) -> Re
     let visits_256 = http("/", "256").await?;
     let writes_256 = server.writes().await? - before;
     let reads_256 = http("/visits", "256").await?;
-    Ok(Round {
-        disk,
-        visits_1,
-        visits_16,
-        visits_256,
-        reads_256,
-        writes_256,
-    })
+    Ok(Round { disk, visits_1, visits_16, visits_256, reads_256, writes_256 })
 }
 
 async fn load(built: &Built, arguments: &[&str]) -> Result<Rate> {
-    let printed = Command::new(&built.load)
-        .args(arguments)
-        .deadline(Duration::from_secs(60))
-        .read()
-        .await?;
+    let printed = Command::new(&built.load).args(arguments).deadline(Duration::from_secs(60)).read().await?;
     serde_json::from_str(&printed).with_context(|| format!("the load generator printed {printed:?}"))
 }
 
@@ -270,27 +231,14 @@ async fn build(workspace: &Workspace, task: &Task) -> Result<Built> {
         .to_owned();
     let target = workspace.lab.join("bench");
     Command::new("cargo")
-        .args([
-            "build",
-            "--release",
-            "--locked",
-            "--package",
-            "counter",
-            "--bin",
-            "counter",
-        ])
+        .args(["build", "--release", "--locked", "--package", "counter", "--bin", "counter"])
         .args(["--example", "load", "--target", &host, "--target-dir"])
         .arg(&target)
         .env("CARGO_ENCODED_RUSTFLAGS", "-Ctarget-feature=+crt-static")
         .dir(&workspace.root)
         .deadline(Duration::from_secs(1200))
-        .logged(&workspace.logs().join("bench-build.log"), |line| {
-            task.note(line.trim().to_owned())
-        })
+        .logged(&workspace.logs().join("bench-build.log"), |line| task.note(line.trim().to_owned()))
         .await?;
     let release = target.join(host).join("release");
-    Ok(Built {
-        counter: release.join("counter"),
-        load: release.join("examples/load"),
-    })
+    Ok(Built { counter: release.join("counter"), load: release.join("examples/load") })
 }

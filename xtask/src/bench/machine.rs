@@ -20,20 +20,11 @@ impl Machine {
     pub fn here(folder: &Path) -> Self {
         let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
         let field = |text: &str, name: &str| {
-            let line = text
-                .lines()
-                .find(|line| line.starts_with(name))
-                .unwrap_or_default()
-                .to_owned();
-            line.split_once(':')
-                .map_or_else(|| "unknown".to_owned(), |(_, value)| value.trim().to_owned())
+            let line = text.lines().find(|line| line.starts_with(name)).unwrap_or_default().to_owned();
+            line.split_once(':').map_or_else(|| "unknown".to_owned(), |(_, value)| value.trim().to_owned())
         };
         let memory = field(&read("/proc/meminfo"), "MemTotal");
-        let kib: f64 = memory
-            .split(' ')
-            .next()
-            .and_then(|kib| kib.parse().ok())
-            .unwrap_or_default();
+        let kib: f64 = memory.split(' ').next().and_then(|kib| kib.parse().ok()).unwrap_or_default();
         Self {
             processor: field(&read("/proc/cpuinfo"), "model name"),
             cores: std::thread::available_parallelism().map_or(1, usize::from),
@@ -45,11 +36,7 @@ impl Machine {
                 .unwrap_or_default()
                 .to_owned(),
             file_system: file_system(&read("/proc/self/mounts"), folder),
-            load_before: read("/proc/loadavg")
-                .split(' ')
-                .next()
-                .and_then(|l| l.parse().ok())
-                .unwrap_or(0.0),
+            load_before: read("/proc/loadavg").split(' ').next().and_then(|l| l.parse().ok()).unwrap_or(0.0),
         }
     }
 }

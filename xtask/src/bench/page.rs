@@ -104,13 +104,7 @@ mod tests {
     use super::*;
 
     fn rate(per_s: f64, p99_us: f64) -> Rate {
-        Rate {
-            count: 1,
-            per_s,
-            seconds: 2.0,
-            p50_us: p99_us / 2.0,
-            p99_us,
-        }
+        Rate { count: 1, per_s, seconds: 2.0, p50_us: p99_us / 2.0, p99_us }
     }
 
     fn figures(visits_256: f64) -> Figures {
@@ -120,11 +114,7 @@ mod tests {
             visits_16: rate(20_000.0 * scale, 2000.0),
             visits_256: rate(visits_256 * scale, 7000.0),
             reads_256: rate(100_000.0 * scale, 6000.0),
-            writes_256: Writes {
-                count: 1000,
-                visits: 140_000,
-                seconds: 0.4,
-            },
+            writes_256: Writes { count: 1000, visits: 140_000, seconds: 0.4 },
         };
         Figures {
             machine: Machine {
@@ -163,11 +153,7 @@ mod tests {
     #[test]
     fn an_aim_that_was_missed_is_told() {
         let missed = figures(50_000.0);
-        assert!(
-            tables(&missed).contains("50 % (50 to 50) | **no** |"),
-            "{}",
-            tables(&missed)
-        );
+        assert!(tables(&missed).contains("50 % (50 to 50) | **no** |"), "{}", tables(&missed));
         assert_eq!(missed.aims().iter().filter(|aim| !aim.holds).count(), 2);
     }
 }

@@ -59,35 +59,23 @@ impl Server {
             if get(address, "/readyz").await.is_ok() {
                 break;
             }
-            ensure!(
-                started.elapsed() < PATIENCE,
-                "the counter was not ready within {PATIENCE:?}"
-            );
+            ensure!(started.elapsed() < PATIENCE, "the counter was not ready within {PATIENCE:?}");
             tokio::time::sleep(Duration::from_micros(200)).await;
         }
-        Ok(Self {
-            address,
-            ready_after: started.elapsed(),
-            group,
-        })
+        Ok(Self { address, ready_after: started.elapsed(), group })
     }
 
     pub async fn visits(&self) -> Result<u64> {
         let body = get(self.address, "/visits").await?;
         let body: serde_json::Value = serde_json::from_str(&body)?;
-        body["visits"]
-            .as_u64()
-            .with_context(|| format!("no number of visits in {body}"))
+        body["visits"].as_u64().with_context(|| format!("no number of visits in {body}"))
     }
 
     pub async fn writes(&self) -> Result<Writes> {
         let metrics = get(self.address, "/metrics").await?;
         let value = |name: &str| -> Result<f64> {
-            let line = metrics
-                .lines()
-                .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-            line.and_then(|value| value.parse().ok())
-                .with_context(|| format!("no metric {name}"))
+            let line = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+            line.and_then(|value| value.parse().ok()).with_context(|| format!("no metric {name}"))
         };
         Ok(Writes {
             count: value("counter_write_batch_visits_count")? as u64,
@@ -114,11 +102,7 @@ impl Server {
     }
 
     fn pid(&self) -> Result<Pid> {
-        let id = self
-            .group
-            .child
-            .id()
-            .and_then(|id| Pid::from_raw(id.cast_signed()));
+        let id = self.group.child.id().and_then(|id| Pid::from_raw(id.cast_signed()));
         id.context("the counter has ended")
     }
 }
@@ -132,9 +116,6 @@ async fn get(address: SocketAddr, path: &str) -> Result<String> {
     stream.read_to_string(&mut answer).await?;
     match answer.split_once("\r\n\r\n") {
         Some((head, body)) if head.starts_with("HTTP/1.1 200 ") => Ok(body.to_owned()),
-        _ => bail!(
-            "GET {path} answered {:?}",
-            answer.lines().next().unwrap_or_default()
-        ),
+        _ => bail!("GET {path} answered {:?}", answer.lines().next().unwrap_or_default()),
     }
 }

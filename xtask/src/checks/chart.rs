@@ -26,38 +26,20 @@ const RENDERED: [&str; 10] = [
 /// Values it must refuse, and what the refusal must say.
 const REFUSED: [(&str, &str); 12] = [
     ("replica=2", "additional properties 'replica' not allowed"),
-    (
-        "image.repositry=x",
-        "'/image': additional properties 'repositry' not allowed",
-    ),
-    (
-        "updateStrategy.partiton=1",
-        "'/updateStrategy': additional properties 'partiton' not allowed",
-    ),
+    ("image.repositry=x", "'/image': additional properties 'repositry' not allowed"),
+    ("updateStrategy.partiton=1", "'/updateStrategy': additional properties 'partiton' not allowed"),
     ("replicas=two", "'/replicas': got string, want integer"),
     ("replicas=null", "missing property 'replicas'"),
     ("revision=2", "'/revision': got number, want string"),
-    (
-        "workload=daemonset",
-        "'/workload': value must be one of 'statefulset', 'deployment', 'rollout'",
-    ),
+    ("workload=daemonset", "'/workload': value must be one of 'statefulset', 'deployment', 'rollout'"),
     (
         "updateStrategy.type=Recreate",
         "'/updateStrategy/type': value must be one of 'RollingUpdate', 'OnDelete'",
     ),
-    (
-        "persistence.size=big",
-        "'/persistence/size': 'big' does not match pattern",
-    ),
+    ("persistence.size=big", "'/persistence/size': 'big' does not match pattern"),
     ("service.nodePort=30080", "'/service/nodePort': value must be 0"),
-    (
-        "probes.readiness.periodSeconds=0",
-        "'/probes/readiness/periodSeconds': minimum: got 0, want 1",
-    ),
-    (
-        "extraEnv[0].name=LISTEN",
-        "extraEnv: LISTEN is set by the chart itself",
-    ),
+    ("probes.readiness.periodSeconds=0", "'/probes/readiness/periodSeconds': minimum: got 0, want 1"),
+    ("extraEnv[0].name=LISTEN", "extraEnv: LISTEN is set by the chart itself"),
 ];
 
 /// Checks the chart of the work tree at `root` with this helm.
@@ -65,10 +47,7 @@ const REFUSED: [(&str, &str); 12] = [
 /// # Errors
 /// All the faults found.
 pub fn check(root: &Path, helm: &Path) -> Result<Outcome> {
-    check_chart(&Chart {
-        helm: helm.to_owned(),
-        dir: root.join("chart"),
-    })
+    check_chart(&Chart { helm: helm.to_owned(), dir: root.join("chart") })
 }
 
 struct Chart {
@@ -77,11 +56,7 @@ struct Chart {
 }
 
 fn check_chart(chart: &Chart) -> Result<Outcome> {
-    output_of(
-        Command::new(&chart.helm)
-            .args(["lint", "--strict"])
-            .arg(&chart.dir),
-    )?;
+    output_of(Command::new(&chart.helm).args(["lint", "--strict"]).arg(&chart.dir))?;
     let mut faults = vec![];
     for values in RENDERED {
         match chart.render("one", values) {
@@ -96,18 +71,11 @@ fn check_chart(chart: &Chart) -> Result<Outcome> {
         match chart.render("one", values) {
             Ok(_) => faults.push(format!("`{values}` is accepted")),
             Err(error) if format!("{error:#}").contains(reason) => {}
-            Err(error) => faults.push(format!(
-                "`{values}` is refused, but not because {reason}: {error:#}"
-            )),
+            Err(error) => faults.push(format!("`{values}` is refused, but not because {reason}: {error:#}")),
         }
     }
     faults.extend(uncommented_values(&chart.dir)?);
-    ensure!(
-        faults.is_empty(),
-        "{}:\n  {}",
-        chart.dir.display(),
-        faults.join("\n  ")
-    );
+    ensure!(faults.is_empty(), "{}:\n  {}", chart.dir.display(), faults.join("\n  "));
     Ok(Outcome::Passed(format!(
         "the chart renders under {} sets of values and refuses {}",
         RENDERED.len(),
@@ -138,18 +106,11 @@ fn objects_faults(release: &str, objects: &[Value]) -> Vec<String> {
     let mut faults = vec![];
     let mut fault = |object: &Value, text: &str| {
         let name = object["metadata"]["name"].as_str().unwrap_or_default();
-        faults.push(format!(
-            "{} {name}: {text}",
-            object["kind"].as_str().unwrap_or_default()
-        ));
+        faults.push(format!("{} {name}: {text}", object["kind"].as_str().unwrap_or_default()));
     };
     let workloads: Vec<&Value> = objects
         .iter()
-        .filter(|object| {
-            ["StatefulSet", "Deployment", "Rollout"]
-                .iter()
-                .any(|kind| object["kind"] == *kind)
-        })
+        .filter(|object| ["StatefulSet", "Deployment", "Rollout"].iter().any(|kind| object["kind"] == *kind))
         .collect();
     let [workload] = workloads.as_slice() else {
         return vec![format!("{} workloads instead of one", workloads.len())];
@@ -189,18 +150,9 @@ fn objects_faults(release: &str, objects: &[Value]) -> Vec<String> {
     let container = &pod["containers"][0];
     for (holds, text) in [
         (pod["securityContext"]["runAsNonRoot"] == true, "may run as root"),
-        (
-            container["securityContext"]["readOnlyRootFilesystem"] == true,
-            "may write to its root file system",
-        ),
-        (
-            container["securityContext"]["capabilities"]["drop"][0] == "ALL",
-            "keeps capabilities",
-        ),
-        (
-            pod["automountServiceAccountToken"] == false,
-            "has a token for the API server",
-        ),
+        (container["securityContext"]["readOnlyRootFilesystem"] == true, "may write to its root file system"),
+        (container["securityContext"]["capabilities"]["drop"][0] == "ALL", "keeps capabilities"),
+        (pod["automountServiceAccountToken"] == false, "has a token for the API server"),
     ] {
         if !holds {
             fault(workload, text);
@@ -219,9 +171,7 @@ fn other_pod_labels(object: &Value) -> Option<&Value> {
 }
 
 fn selects(selector: &Value, labels: &Value) -> bool {
-    selector
-        .as_object()
-        .is_some_and(|selector| selector.iter().all(|(key, value)| &labels[key] == value))
+    selector.as_object().is_some_and(|selector| selector.iter().all(|(key, value)| &labels[key] == value))
 }
 
 /// Keys of values.yaml without a comment above their line.
@@ -236,11 +186,7 @@ fn uncommented_values(chart: &Path) -> Result<Vec<String>> {
         let commented = above.trim_start().starts_with('#');
         // A group explains itself by its members, and the members of a list by the list.
         if is_key && !commented && !rest.trim().is_empty() && !above.trim_start().starts_with('-') {
-            faults.push(format!(
-                "values.yaml:{}: `{}` has no comment above it",
-                number + 1,
-                key.trim()
-            ));
+            faults.push(format!("values.yaml:{}: `{}` has no comment above it", number + 1, key.trim()));
         }
         above = line;
     }
@@ -281,36 +227,16 @@ mod tests {
                 "type: ClusterIP",
                 "StatefulSet one: its serviceName names no headless service",
             ),
-            (
-                "templates/_helpers.tpl",
-                component,
-                "",
-                "Service one: selects the pod of a hook",
-            ),
+            ("templates/_helpers.tpl", component, "", "Service one: selects the pod of a hook"),
             (
                 "templates/service.yaml",
                 "{{ include \"counter.name\" . }}",
                 "counter",
                 "Service counter: is not named after its release",
             ),
-            (
-                "templates/statefulset.yaml",
-                "replicas: {{",
-                "replicas: {{ nosuch",
-                "nosuch",
-            ),
-            (
-                "values.yaml",
-                "runAsNonRoot: true",
-                "runAsNonRoot: false",
-                "StatefulSet one: may run as root",
-            ),
-            (
-                "values.yaml",
-                "# How many pods.\n",
-                "",
-                "`replicas` has no comment above it",
-            ),
+            ("templates/statefulset.yaml", "replicas: {{", "replicas: {{ nosuch", "nosuch"),
+            ("values.yaml", "runAsNonRoot: true", "runAsNonRoot: false", "StatefulSet one: may run as root"),
+            ("values.yaml", "# How many pods.\n", "", "`replicas` has no comment above it"),
             (
                 "values.schema.json",
                 "\"additionalProperties\": false",
@@ -319,17 +245,11 @@ mod tests {
             ),
         ] {
             let (_dir, chart) = broken(file, right, wrong).unwrap();
-            match check_chart(&Chart {
-                helm: helm.clone(),
-                dir: chart,
-            }) {
+            match check_chart(&Chart { helm: helm.clone(), dir: chart }) {
                 Ok(_) => assert_eq!(named, "", "{file} without {right:?} passed"),
                 Err(error) => {
                     let error = format!("{error:#}");
-                    assert!(
-                        !named.is_empty() && error.contains(named),
-                        "{named:?} is not in {error}"
-                    );
+                    assert!(!named.is_empty() && error.contains(named), "{named:?} is not in {error}");
                 }
             }
         }

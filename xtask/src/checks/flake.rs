@@ -52,14 +52,8 @@ fn lock_belongs_to_flake(root: &Path) -> Result<()> {
         let value = lock.pointer(pointer).and_then(Value::as_str);
         value.with_context(|| format!("flake.lock: nothing at {pointer}"))
     };
-    let inputs: Vec<_> = lock["nodes"]
-        .as_object()
-        .map(|nodes| nodes.keys().collect())
-        .unwrap_or_default();
-    ensure!(
-        inputs == ["nixpkgs", "root"],
-        "flake.lock: locks {inputs:?} where nixpkgs alone is asked for"
-    );
+    let inputs: Vec<_> = lock["nodes"].as_object().map(|nodes| nodes.keys().collect()).unwrap_or_default();
+    ensure!(inputs == ["nixpkgs", "root"], "flake.lock: locks {inputs:?} where nixpkgs alone is asked for");
     let original = "/nodes/nixpkgs/original";
     let asked = format!(
         "{}:{}/{}/{}",
@@ -77,10 +71,7 @@ fn lock_belongs_to_flake(root: &Path) -> Result<()> {
         revision.len() == 40 && revision.bytes().all(|byte| byte.is_ascii_hexdigit()),
         "flake.lock: {revision:?} is not a commit"
     );
-    ensure!(
-        text("/nodes/nixpkgs/locked/narHash")?.starts_with("sha256-"),
-        "flake.lock: nixpkgs has no hash"
-    );
+    ensure!(text("/nodes/nixpkgs/locked/narHash")?.starts_with("sha256-"), "flake.lock: nixpkgs has no hash");
     Ok(())
 }
 
@@ -91,9 +82,7 @@ struct Staged {
 
 impl Staged {
     fn new(root: &Path) -> Result<Self> {
-        let staged = Self {
-            folder: TempDir::with_prefix("flake-")?,
-        };
+        let staged = Self { folder: TempDir::with_prefix("flake-")? };
         for file in tracked_files(root)? {
             let to = staged.source().join(&file);
             fs::create_dir_all(to.parent().expect("a file has a folder"))?;
@@ -110,29 +99,15 @@ impl Staged {
         let source = format!("path:{}", self.source().display());
         self.run(self.nix(&["flake", "check", "--no-build"]).arg(&source))?;
         for output in ["packages", "devShells", "checks"] {
-            self.every_system(
-                output,
-                "_: builtins.mapAttrs (_: output: output.drvPath)",
-                names_of(output),
-            )?;
+            self.every_system(output, "_: builtins.mapAttrs (_: output: output.drvPath)", names_of(output))?;
         }
-        self.every_system(
-            "apps",
-            "_: builtins.mapAttrs (_: app: app.program)",
-            names_of("apps"),
-        )?;
-        self.every_system(
-            "formatter",
-            "_: formatter: { default = formatter.drvPath; }",
-            |_| vec!["default"],
-        )?;
-        let asked: BTreeMap<String, Value> = self.json(
-            "packages",
-            "builtins.mapAttrs (_: packages: packages.image.asked)",
-        )?;
-        asked
-            .iter()
-            .try_for_each(|(system, asked)| self.image_is_as_agreed(system, asked))
+        self.every_system("apps", "_: builtins.mapAttrs (_: app: app.program)", names_of("apps"))?;
+        self.every_system("formatter", "_: formatter: { default = formatter.drvPath; }", |_| {
+            vec!["default"]
+        })?;
+        let asked: BTreeMap<String, Value> =
+            self.json("packages", "builtins.mapAttrs (_: packages: packages.image.asked)")?;
+        asked.iter().try_for_each(|(system, asked)| self.image_is_as_agreed(system, asked))
     }
 
     /// Evaluates `output` to the last derivation, on every system, and compares what is there.
@@ -145,17 +120,11 @@ impl Staged {
         let found: BTreeMap<String, BTreeMap<String, String>> =
             self.json(output, &format!("builtins.mapAttrs ({map})"))?;
         let systems: Vec<_> = found.keys().map(String::as_str).collect();
-        ensure!(
-            systems == SYSTEMS,
-            "{output} is there for {systems:?}, expected {SYSTEMS:?}"
-        );
+        ensure!(systems == SYSTEMS, "{output} is there for {systems:?}, expected {SYSTEMS:?}");
         for (system, outputs) in &found {
             let names: Vec<_> = outputs.keys().map(String::as_str).collect();
             let expected = expected(system);
-            ensure!(
-                names == expected,
-                "{output}.{system} holds {names:?}, expected {expected:?}"
-            );
+            ensure!(names == expected, "{output}.{system} holds {names:?}, expected {expected:?}");
         }
         Ok(())
     }
@@ -165,9 +134,7 @@ impl Staged {
         let manifest = fs::read_to_string(self.source().join("Cargo.toml"))?;
         let manifest: toml::Table = manifest.parse().context("Cargo.toml is not TOML")?;
         let package = &manifest["workspace"]["package"];
-        let version = package["version"]
-            .as_str()
-            .context("the workspace has no version")?;
+        let version = package["version"].as_str().context("the workspace has no version")?;
         let expected = [
             ("/name", Value::from("counter")),
             ("/tag", Value::from(version)),
@@ -176,14 +143,8 @@ impl Staged {
             ("/config/Entrypoint", Value::from(vec!["/bin/counter"])),
             ("/config/ExposedPorts", serde_json::json!({ "8000/tcp": {} })),
             ("/config/Volumes", serde_json::json!({ "/data": {} })),
-            (
-                "/config/Labels/org.opencontainers.image.title",
-                Value::from("counter"),
-            ),
-            (
-                "/config/Labels/org.opencontainers.image.version",
-                Value::from(version),
-            ),
+            ("/config/Labels/org.opencontainers.image.title", Value::from("counter")),
+            ("/config/Labels/org.opencontainers.image.version", Value::from(version)),
         ];
         for (pointer, expected) in expected {
             let found = asked.pointer(pointer).unwrap_or(&Value::Null);
@@ -193,38 +154,25 @@ impl Staged {
             );
         }
         // Whoever ships busybox ships the GPL with it.
-        let ours = format!(
-            "{} AND GPL-2.0-only",
-            package["license"].as_str().unwrap_or_default()
-        );
-        let licenses = asked
-            .pointer("/config/Labels/org.opencontainers.image.licenses")
-            .and_then(Value::as_str);
+        let ours = format!("{} AND GPL-2.0-only", package["license"].as_str().unwrap_or_default());
+        let licenses =
+            asked.pointer("/config/Labels/org.opencontainers.image.licenses").and_then(Value::as_str);
         ensure!(
             licenses.is_some_and(|licenses| licenses.starts_with(&ours)),
             "the image for {system} has the licences {licenses:?}, expected {ours:?}"
         );
         let revision = asked.pointer("/config/Labels/org.opencontainers.image.revision");
-        ensure!(
-            revision.is_some_and(Value::is_string),
-            "the image for {system} has no revision label"
-        );
+        ensure!(revision.is_some_and(Value::is_string), "the image for {system} has no revision label");
         let contents: Vec<String> = serde_json::from_value(asked["contents"].clone())?;
         for part in ["counter", "busybox", "fake-nss"] {
-            ensure!(
-                contents.iter().any(|name| name == part),
-                "the image for {system} holds no {part}"
-            );
+            ensure!(contents.iter().any(|name| name == part), "the image for {system} holds no {part}");
         }
         Ok(())
     }
 
     fn json<T: DeserializeOwned>(&self, attribute: &str, apply: &str) -> Result<T> {
         let installable = format!("path:{}#{attribute}", self.source().display());
-        let (json, _) = output_of(
-            self.nix(&["eval", "--json"])
-                .args([&installable, "--apply", apply]),
-        )?;
+        let (json, _) = output_of(self.nix(&["eval", "--json"]).args([&installable, "--apply", apply]))?;
         serde_json::from_str(&json).with_context(|| format!("{attribute} has another shape"))
     }
 
@@ -237,10 +185,7 @@ impl Staged {
             anyhow!("the flake does not evaluate: {point}")
         })?;
         let remark = |line: &str| REMARKS.iter().any(|remark| line.contains(remark));
-        match said
-            .lines()
-            .find(|line| line.contains("warning:") && !remark(line))
-        {
+        match said.lines().find(|line| line.contains("warning:") && !remark(line)) {
             Some(warning) => bail!("the flake does not evaluate without a warning: {warning}"),
             None => Ok(answer),
         }
@@ -279,12 +224,7 @@ fn names_of(output: &str) -> impl Fn(&str) -> Vec<&'static str> {
 
 /// Flakes see what git tracks, and nothing else: a file that was not added is missing here too.
 fn tracked_files(root: &Path) -> Result<Vec<PathBuf>> {
-    let (files, _) = output_of(
-        Command::new("git")
-            .arg("-C")
-            .arg(root)
-            .args(["ls-files", "-z", "--cached"]),
-    )?;
+    let (files, _) = output_of(Command::new("git").arg("-C").arg(root).args(["ls-files", "-z", "--cached"]))?;
     let files = files.split_terminator('\0').map(PathBuf::from);
     // A file deleted but not yet staged is still in the index.
     Ok(files.filter(|file| root.join(file).is_file()).collect())
@@ -295,10 +235,7 @@ mod tests {
     use super::*;
 
     fn workspace() -> PathBuf {
-        Path::new(env!("CARGO_MANIFEST_DIR"))
-            .parent()
-            .expect("xtask lies in the workspace")
-            .to_owned()
+        Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask lies in the workspace").to_owned()
     }
 
     #[test]
@@ -317,42 +254,22 @@ mod tests {
         }
         let slips = [
             ("pkgs.kubernetes-helm", "pkgs.kubernets-helm", "kubernets-helm"),
-            (
-                "pkgs.dockerTools.buildLayeredImage",
-                "pkgs.dockerTools.buildLayerdImage",
-                "buildLayerdImage",
-            ),
+            ("pkgs.dockerTools.buildLayeredImage", "pkgs.dockerTools.buildLayerdImage", "buildLayerdImage"),
             ("fakeRootCommands = ''", "fakeRootCommand = ''", "fakeRootCommand"),
             ("cargoLock.lockFile", "cargoLock.lockfile", "lockFile"),
             ("cargoLock.lockFile = ./Cargo.lock;", "", "cargoLock"),
             ("            Entrypoint", "            Entrypont", "Entrypoint"),
             ("User = \"65532:65532\"", "User = \"0:0\"", "/config/User"),
             ("tag = manifest.version", "tag = \"latest\"", "/tag"),
-            (
-                "          ./app\n",
-                "          ./application\n",
-                "application does not exist",
-            ),
-            (
-                "lib.importTOML ./Cargo.toml",
-                "lib.importToml ./Cargo.toml",
-                "importToml",
-            ),
+            ("          ./app\n", "          ./application\n", "application does not exist"),
+            ("lib.importTOML ./Cargo.toml", "lib.importToml ./Cargo.toml", "importToml"),
             ("imageFor (linuxFor pkgs)", "imageFor pkgs", "/system"),
             ("        \"aarch64-darwin\"\n", "", "aarch64-darwin"),
-            (
-                "allowDeprecatedx86_64Darwin",
-                "allowDeprecatedDarwin",
-                "allowDeprecatedDarwin",
-            ),
+            ("allowDeprecatedx86_64Darwin", "allowDeprecatedDarwin", "allowDeprecatedDarwin"),
             (" AND GPL-2.0-only", "", "has the licences"),
             ("            pkgs.busybox\n", "", "holds no busybox"),
             ("checks = forEachSystem", "check = forEachSystem", "check"),
-            (
-                "tag = manifest",
-                "tag = builtins.trace \"warning: old\" manifest",
-                "without a warning: ",
-            ),
+            ("tag = manifest", "tag = builtins.trace \"warning: old\" manifest", "without a warning: "),
         ];
         let staged = Staged::new(&workspace()).unwrap();
         let flake = staged.source().join("flake.nix");
@@ -372,11 +289,7 @@ mod tests {
         let lock = fs::read_to_string(workspace().join("flake.lock")).unwrap();
         fs::write(folder.path().join("flake.lock"), &lock).unwrap();
         lock_belongs_to_flake(folder.path()).unwrap();
-        fs::write(
-            folder.path().join("flake.lock"),
-            lock.replace("nixos-26.05", "nixos-25.11"),
-        )
-        .unwrap();
+        fs::write(folder.path().join("flake.lock"), lock.replace("nixos-26.05", "nixos-25.11")).unwrap();
         let said = lock_belongs_to_flake(folder.path()).unwrap_err().to_string();
         assert!(
             said.contains("github:NixOS/nixpkgs/nixos-25.11, which flake.nix does not ask for"),

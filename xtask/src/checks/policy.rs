@@ -12,26 +12,15 @@ use super::{Outcome, answers, output_of};
 /// Checks the dependencies of the work tree at `root`; skipped where cargo-deny is not installed.
 pub fn check(root: &Path) -> Result<Outcome> {
     if !answers("cargo-deny", &["--version"]) {
-        return Ok(Outcome::Skipped(
-            "cargo-deny is not on PATH; `nix develop` provides it".to_owned(),
-        ));
+        return Ok(Outcome::Skipped("cargo-deny is not on PATH; `nix develop` provides it".to_owned()));
     }
     deny(root, &root.join("deny.toml"))?;
-    Ok(Outcome::Passed(
-        "licences, sources and crates are those deny.toml allows".to_owned(),
-    ))
+    Ok(Outcome::Passed("licences, sources and crates are those deny.toml allows".to_owned()))
 }
 
 fn deny(root: &Path, policy: &Path) -> Result<()> {
     let mut deny = Command::new("cargo-deny");
-    deny.current_dir(root).args([
-        "--workspace",
-        "--locked",
-        "--offline",
-        "--color",
-        "never",
-        "--config",
-    ]);
+    deny.current_dir(root).args(["--workspace", "--locked", "--offline", "--color", "never", "--config"]);
     deny.arg(policy).args(["check", "bans", "licenses", "sources"]);
     output_of(&mut deny).context("a dependency breaks deny.toml")?;
     Ok(())
@@ -44,9 +33,7 @@ mod tests {
 
     #[test]
     fn every_part_of_the_policy_can_fail() {
-        let root = Path::new(env!("CARGO_MANIFEST_DIR"))
-            .parent()
-            .expect("xtask lies in the workspace");
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask lies in the workspace");
         let Outcome::Passed(_) = check(root).unwrap() else {
             eprintln!("skipped: cargo-deny is not on PATH");
             return;
@@ -58,11 +45,7 @@ mod tests {
             ("  \"ISC\",\n", "", "error[rejected]"),
             ("exceptions = [", "unused = [", "unused"),
             ("crate = \"openssl-sys\"", "crate = \"axum\"", "error[banned]"),
-            (
-                "[sources]\n",
-                "[sources]\nallow-registry = []\n",
-                "error[source-not-allowed]",
-            ),
+            ("[sources]\n", "[sources]\nallow-registry = []\n", "error[source-not-allowed]"),
         ] {
             assert!(good.contains(right), "{right} is not in deny.toml");
             fs::write(&policy, good.replacen(right, wrong, 1)).unwrap();

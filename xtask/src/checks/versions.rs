@@ -23,11 +23,7 @@ pub fn check(root: &Path) -> Result<Outcome> {
     if let Some(source) = kind_source(root) {
         faults.extend(release_image_fault(&source));
     }
-    ensure!(
-        faults.is_empty(),
-        "versions disagree with xtask/src/pins.rs:\n  {}",
-        faults.join("\n  ")
-    );
+    ensure!(faults.is_empty(), "versions disagree with xtask/src/pins.rs:\n  {}", faults.join("\n  "));
     Ok(Outcome::Passed(format!(
         "kind {KIND}, Kubernetes {KUBERNETES}, Helm {HELM} and the node image are the same everywhere"
     )))
@@ -66,9 +62,7 @@ fn faults(root: &Path) -> Result<Vec<String>> {
     let api = format!("v1_{}", version(KUBERNETES)?.minor);
     let features = workspace["dependencies"]["k8s-openapi"]["features"].as_array();
     if !features.is_some_and(|features| features.iter().any(|feature| feature.as_str() == Some(&api))) {
-        faults.push(format!(
-            "Cargo.toml: k8s-openapi has not the API of {KUBERNETES}, feature {api}"
-        ));
+        faults.push(format!("Cargo.toml: k8s-openapi has not the API of {KUBERNETES}, feature {api}"));
     }
 
     let chart: Value =
@@ -95,11 +89,7 @@ fn faults(root: &Path) -> Result<Vec<String>> {
     let mut kubernetes: Vec<String> = supported.iter().map(Version::to_string).collect();
     kubernetes.extend(lower_bound(&range));
     let nixpkgs = flake_branch(&read("flake.lock")?)?;
-    let known = Known {
-        kubernetes,
-        rust: rust.to_owned(),
-        nixpkgs,
-    };
+    let known = Known { kubernetes, rust: rust.to_owned(), nixpkgs };
     for page in PAGES {
         // Only the README is certain to be there.
         if page == "README.md" || root.join(page).exists() {
@@ -115,9 +105,7 @@ fn faults(root: &Path) -> Result<Vec<String>> {
 
 /// The node image is of the pinned Kubernetes, by digest.
 fn node_image_fault() -> Option<String> {
-    let parts = NODE_IMAGE
-        .strip_prefix("kindest/node:")
-        .and_then(|image| image.split_once("@sha256:"));
+    let parts = NODE_IMAGE.strip_prefix("kindest/node:").and_then(|image| image.split_once("@sha256:"));
     let agrees = parts.is_some_and(|(tag, digest)| {
         tag == KUBERNETES && digest.len() == 64 && digest.bytes().all(|byte| byte.is_ascii_hexdigit())
     });
@@ -134,11 +122,7 @@ fn kind_source(root: &Path) -> Option<PathBuf> {
         "{{.Dir}}",
         "sigs.k8s.io/kind",
     ]);
-    let output = go
-        .env("GOPROXY", "off")
-        .env("GOFLAGS", "-mod=readonly")
-        .output()
-        .ok()?;
+    let output = go.env("GOPROXY", "off").env("GOFLAGS", "-mod=readonly").output().ok()?;
     let folder = PathBuf::from(String::from_utf8_lossy(&output.stdout).trim());
     folder.is_absolute().then_some(folder)
 }
@@ -166,10 +150,7 @@ fn required<'a>(go_mod: &'a str, module: &str) -> Option<&'a str> {
 fn node_images(text: &str) -> Vec<String> {
     let image =
         Regex::new(r"kindest/node:v[0-9][0-9A-Za-z.+-]*(@sha256:[0-9a-f]+)?").expect("a constant expression");
-    image
-        .find_iter(text)
-        .map(|found| found.as_str().to_owned())
-        .collect()
+    image.find_iter(text).map(|found| found.as_str().to_owned()).collect()
 }
 
 fn tag_of(image: &str) -> Option<Version> {
@@ -183,23 +164,13 @@ fn version(tag: &str) -> Result<Version> {
 
 /// `1.29` of `>=1.29.0-0`: pages may say what the oldest Kubernetes is.
 fn lower_bound(range: &VersionReq) -> Option<String> {
-    let bound = range
-        .comparators
-        .iter()
-        .find(|comparator| comparator.op == semver::Op::GreaterEq)?;
-    Some(format!(
-        "{}.{}.{}",
-        bound.major,
-        bound.minor.unwrap_or(0),
-        bound.patch.unwrap_or(0)
-    ))
+    let bound = range.comparators.iter().find(|comparator| comparator.op == semver::Op::GreaterEq)?;
+    Some(format!("{}.{}.{}", bound.major, bound.minor.unwrap_or(0), bound.patch.unwrap_or(0)))
 }
 
 fn flake_branch(lock: &str) -> Result<String> {
     let lock: Value = serde_json::from_str(lock).context("flake.lock is not JSON")?;
-    let branch = lock
-        .pointer("/nodes/nixpkgs/original/ref")
-        .and_then(Value::as_str);
+    let branch = lock.pointer("/nodes/nixpkgs/original/ref").and_then(Value::as_str);
     Ok(branch.context("flake.lock: nixpkgs has no branch")?.to_owned())
 }
 
@@ -221,11 +192,7 @@ impl Known {
         for found in mention.captures_iter(text) {
             if let Some(branch) = found.get(3) {
                 if branch.as_str() != self.nixpkgs {
-                    faults.push(format!(
-                        "{file}: {}, flake.lock has {}",
-                        branch.as_str(),
-                        self.nixpkgs
-                    ));
+                    faults.push(format!("{file}: {}, flake.lock has {}", branch.as_str(), self.nixpkgs));
                 }
                 continue;
             }
@@ -242,9 +209,7 @@ impl Known {
         }
         for image in node_images(text) {
             if !images.contains(&image) {
-                faults.push(format!(
-                    "{file}: {image} is no image the lab is run on, by digest"
-                ));
+                faults.push(format!("{file}: {image} is no image the lab is run on, by digest"));
             }
         }
         faults
@@ -268,18 +233,11 @@ mod tests {
 
     /// The files that name versions as they are in the work tree, with a README and a chart that agree.
     fn tree() -> TempDir {
-        let root = Path::new(env!("CARGO_MANIFEST_DIR"))
-            .parent()
-            .expect("xtask lies in the workspace");
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask lies in the workspace");
         let tree = tempfile::tempdir().unwrap();
         let tools = ["kind", "helm", "kubernetes"].map(|tool| format!("xtask/tools/{tool}/go.mod"));
         let workflows = WORKFLOWS.map(|workflow| format!(".github/workflows/{workflow}.yml"));
-        for file in tools
-            .iter()
-            .chain(&workflows)
-            .map(String::as_str)
-            .chain(["Cargo.toml", "flake.lock"])
-        {
+        for file in tools.iter().chain(&workflows).map(String::as_str).chain(["Cargo.toml", "flake.lock"]) {
             let to = tree.path().join(file);
             fs::create_dir_all(to.parent().unwrap()).unwrap();
             fs::copy(root.join(file), to).unwrap();
@@ -304,12 +262,7 @@ mod tests {
                 "sigs.k8s.io/kind v0.32.0",
                 "sigs.k8s.io/kind v0.32.0, pinned",
             ),
-            (
-                "xtask/tools/helm/go.mod",
-                HELM,
-                "v4.0.0",
-                "helm.sh/helm/v4 v4.0.0, pinned",
-            ),
+            ("xtask/tools/helm/go.mod", HELM, "v4.0.0", "helm.sh/helm/v4 v4.0.0, pinned"),
             (
                 "xtask/tools/kubernetes/go.mod",
                 "k8s.io/kubernetes v",
@@ -317,12 +270,7 @@ mod tests {
                 "does not require k8s.io/kubernetes",
             ),
             ("Cargo.toml", "\"v1_37\"", "\"v1_36\"", "feature v1_37"),
-            (
-                "Cargo.toml",
-                "version = \"0.1.0\"",
-                "version = \"0.2.0\"",
-                "appVersion is \"0.1.0\"",
-            ),
+            ("Cargo.toml", "version = \"0.1.0\"", "version = \"0.2.0\"", "appVersion is \"0.1.0\""),
             ("chart/Chart.yaml", ">=1.29.0-0", ">=1.35.0-0", "refuses 1.34.11"),
             (
                 ".github/workflows/weekly.yml",
@@ -336,42 +284,12 @@ mod tests {
                 "RUSTUP_TOOLCHAIN: \"1.94\"",
                 "RUSTUP_TOOLCHAIN: \"1.94 is not the pinned",
             ),
-            (
-                "README.md",
-                "kind 0.33",
-                "kind 0.31",
-                "kind 0.31 is not the pinned",
-            ),
-            (
-                "README.md",
-                "Rust 1.95",
-                "Rust 1.90",
-                "Rust 1.90 is not the pinned",
-            ),
-            (
-                "README.md",
-                "Helm 4.3",
-                "Helm 4.30",
-                "Helm 4.30 is not the pinned",
-            ),
-            (
-                "README.md",
-                "Kubernetes 1.29",
-                "Kubernetes 1.28",
-                "Kubernetes 1.28 is not the pinned",
-            ),
-            (
-                "README.md",
-                "nixos-26.05",
-                "nixos-25.11",
-                "flake.lock has nixos-26.05",
-            ),
-            (
-                "README.md",
-                "kind 0.33",
-                "kindest/node:v1.37.0",
-                "kindest/node:v1.37.0 is no image",
-            ),
+            ("README.md", "kind 0.33", "kind 0.31", "kind 0.31 is not the pinned"),
+            ("README.md", "Rust 1.95", "Rust 1.90", "Rust 1.90 is not the pinned"),
+            ("README.md", "Helm 4.3", "Helm 4.30", "Helm 4.30 is not the pinned"),
+            ("README.md", "Kubernetes 1.29", "Kubernetes 1.28", "Kubernetes 1.28 is not the pinned"),
+            ("README.md", "nixos-26.05", "nixos-25.11", "flake.lock has nixos-26.05"),
+            ("README.md", "kind 0.33", "kindest/node:v1.37.0", "kindest/node:v1.37.0 is no image"),
         ];
         let tree = tree();
         for (file, right, wrong, named) in slips {
@@ -380,10 +298,7 @@ mod tests {
             assert!(good.contains(right), "{right} is not in {file}");
             fs::write(&path, good.replacen(right, wrong, 1)).unwrap();
             let found = faults(tree.path()).unwrap().join("\n");
-            assert!(
-                found.contains(named),
-                "{wrong:?} in {file} was not found: {found}"
-            );
+            assert!(found.contains(named), "{wrong:?} in {file} was not found: {found}");
             fs::write(&path, good).unwrap();
         }
     }
@@ -407,9 +322,7 @@ mod tests {
 
     #[test]
     fn the_pinned_kind_is_found_where_go_has_it() {
-        let root = Path::new(env!("CARGO_MANIFEST_DIR"))
-            .parent()
-            .expect("xtask lies in the workspace");
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask lies in the workspace");
         if let Some(source) = kind_source(root) {
             assert_eq!(release_image_fault(&source), None);
         } else {
@@ -421,11 +334,6 @@ mod tests {
     fn a_tree_without_its_chart_is_no_agreement() {
         let tree = tree();
         fs::remove_file(tree.path().join("chart/Chart.yaml")).unwrap();
-        assert!(
-            faults(tree.path())
-                .unwrap_err()
-                .to_string()
-                .contains("chart/Chart.yaml")
-        );
+        assert!(faults(tree.path()).unwrap_err().to_string().contains("chart/Chart.yaml"));
     }
 }

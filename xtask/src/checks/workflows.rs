@@ -17,20 +17,13 @@ pub fn check(root: &Path) -> Result<Outcome> {
     for file in &files {
         let text = fs::read_to_string(file).with_context(|| format!("could not read {}", file.display()))?;
         let faults = faults(&text).with_context(|| format!("{} is not a workflow", file.display()))?;
-        ensure!(
-            faults.is_empty(),
-            "{}:\n  {}",
-            file.display(),
-            faults.join("\n  ")
-        );
+        ensure!(faults.is_empty(), "{}:\n  {}", file.display(), faults.join("\n  "));
     }
     let mut actionlint = if answers("actionlint", &["--version"]) {
         Command::new("actionlint")
     } else if answers("go", &["version"]) {
         let mut go = Command::new("go");
-        go.arg("-C")
-            .arg(root.join("xtask/tools/actionlint"))
-            .args(["tool", "actionlint"]);
+        go.arg("-C").arg(root.join("xtask/tools/actionlint")).args(["tool", "actionlint"]);
         go
     } else {
         return Ok(Outcome::Skipped(
@@ -39,24 +32,16 @@ pub fn check(root: &Path) -> Result<Outcome> {
         ));
     };
     output_of(actionlint.arg("-no-color").args(&files))?;
-    Ok(Outcome::Passed(format!(
-        "{} workflows are clean, pinned, bounded and ask for little",
-        files.len()
-    )))
+    Ok(Outcome::Passed(format!("{} workflows are clean, pinned, bounded and ask for little", files.len())))
 }
 
 fn workflows(root: &Path) -> Result<Vec<PathBuf>> {
     let folder = root.join(".github/workflows");
-    let folder = folder
-        .canonicalize()
-        .with_context(|| format!("could not read {}", folder.display()))?;
+    let folder = folder.canonicalize().with_context(|| format!("could not read {}", folder.display()))?;
     let mut files = Vec::new();
     for entry in fs::read_dir(&folder)? {
         let path = entry?.path();
-        if path
-            .extension()
-            .is_some_and(|extension| extension == "yml" || extension == "yaml")
-        {
+        if path.extension().is_some_and(|extension| extension == "yml" || extension == "yaml") {
             files.push(path);
         }
     }
@@ -75,18 +60,13 @@ fn faults(text: &str) -> Result<Vec<String>> {
         faults
             .push("the workflow may do more than `contents: read`; a job asks for what it needs".to_owned());
     }
-    if workflow["concurrency"]["group"]
-        .as_str()
-        .is_none_or(str::is_empty)
-    {
+    if workflow["concurrency"]["group"].as_str().is_none_or(str::is_empty) {
         faults.push("no concurrency group: two runs of one branch would run side by side".to_owned());
     }
     let jobs = workflow["jobs"].as_object().context("no jobs")?;
     for (name, job) in jobs {
         if job["timeout-minutes"].as_u64().is_none() {
-            faults.push(format!(
-                "job {name} has no timeout-minutes: a hanging one takes six hours"
-            ));
+            faults.push(format!("job {name} has no timeout-minutes: a hanging one takes six hours"));
         }
         for step in job["steps"].as_array().into_iter().flatten() {
             let Some(action) = step["uses"].as_str() else {
@@ -97,10 +77,7 @@ fn faults(text: &str) -> Result<Vec<String>> {
                 faults.push(format!("job {name}: {action} is not pinned by commit"));
             }
             // The comment is what people and Dependabot read; the YAML parser has thrown it away.
-            let line = text
-                .lines()
-                .find(|line| line.contains(action))
-                .unwrap_or_default();
+            let line = text.lines().find(|line| line.contains(action)).unwrap_or_default();
             if !line.contains(" # v") {
                 faults.push(format!("job {name}: {action} does not say its version as `# v…`"));
             }
@@ -139,9 +116,7 @@ jobs:
 
     #[test]
     fn our_workflows_are_clean() {
-        let root = Path::new(env!("CARGO_MANIFEST_DIR"))
-            .parent()
-            .expect("xtask lies in the workspace");
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask lies in the workspace");
         for file in workflows(root).unwrap() {
             let text = fs::read_to_string(&file).unwrap();
             assert_eq!(faults(&text).unwrap(), [""; 0], "{}", file.display());
@@ -156,11 +131,7 @@ jobs:
             ("permissions:\n  contents: read\n", "", "may do more"),
             ("  group: ci", "  group: ''", "no concurrency group"),
             ("    timeout-minutes: 5\n", "", "no timeout-minutes"),
-            (
-                "@3d3c42e5aac5ba805825da76410c181273ba90b1",
-                "@v7",
-                "is not pinned by commit",
-            ),
+            ("@3d3c42e5aac5ba805825da76410c181273ba90b1", "@v7", "is not pinned by commit"),
             (" # v7.0.1", "", "does not say its version"),
             ("persist-credentials: false", "fetch-depth: 1", "leaves its token"),
         ];

@@ -25,15 +25,7 @@ pub async fn context(
 ) -> Result<Cluster> {
     let task = progress.start("cluster");
     let output = Command::new(&environment.kubectl.path)
-        .args([
-            "config",
-            "view",
-            "--minify",
-            "--flatten",
-            "--raw",
-            "--context",
-            name,
-        ])
+        .args(["config", "view", "--minify", "--flatten", "--raw", "--context", name])
         .output()
         .await?;
     if output.status != 0 {
@@ -73,11 +65,7 @@ fn write_private(path: &Path, text: &str) -> Result<()> {
         if path.exists() {
             std::fs::remove_file(path)?;
         }
-        let mut file = std::fs::OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(path)?;
+        let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
         file.write_all(text.as_bytes())
     };
     write().with_context(|| format!("cannot write {}", path.display()))

@@ -83,32 +83,15 @@ impl Engine {
                 .await
                 .ok()?;
             let (version, restrictions) = docker_daemon(&answer.stdout)?;
-            Some(Self {
-                kind: EngineKind::Docker,
-                path,
-                version,
-                restrictions,
-                containers_conf: None,
-            })
+            Some(Self { kind: EngineKind::Docker, path, version, restrictions, containers_conf: None })
         };
         let podman = async {
             let path = on_path("podman").into_iter().next()?;
-            let answer = Command::new(&path)
-                .arg("--version")
-                .deadline(ANSWER_DEADLINE)
-                .read()
-                .await
-                .ok()?;
+            let answer = Command::new(&path).arg("--version").deadline(ANSWER_DEADLINE).read().await.ok()?;
             let version = parse_version(&answer)?;
             let restrictions = Self::restrictions_here();
             let containers_conf = (!restrictions.is_empty()).then(|| workspace.cache.join("containers.conf"));
-            Some(Self {
-                kind: EngineKind::Podman,
-                path,
-                version,
-                restrictions,
-                containers_conf,
-            })
+            Some(Self { kind: EngineKind::Podman, path, version, restrictions, containers_conf })
         };
         let podman = async {
             match podman.await {
@@ -131,9 +114,7 @@ impl Engine {
 
     /// podman has no daemon that could be asked: it looks at its own storage and runtime instead.
     async fn works(self) -> Result<Self> {
-        let looked = self
-            .command()
-            .args(["info", "--format", "{{.Host.OCIRuntime.Name}}"]);
+        let looked = self.command().args(["info", "--format", "{{.Host.OCIRuntime.Name}}"]);
         looked
             .deadline(ANSWER_DEADLINE)
             .read()
@@ -182,9 +163,7 @@ impl Engine {
     /// `command`, told to use this engine in the way the machine allows: for the engine itself and for kind.
     #[must_use]
     pub fn settings(&self, command: Command) -> Command {
-        self.environment()
-            .into_iter()
-            .fold(command, |command, (key, value)| command.env(key, value))
+        self.environment().into_iter().fold(command, |command, (key, value)| command.env(key, value))
     }
 
     /// The variables that tell the engine and kind how to work here.
@@ -194,10 +173,8 @@ impl Engine {
             EngineKind::Docker => "KIND_EXPERIMENTAL_DOCKER_NETWORK",
             EngineKind::Podman => "KIND_EXPERIMENTAL_PODMAN_NETWORK",
         };
-        let mut variables = vec![
-            ("KIND_EXPERIMENTAL_PROVIDER", self.name().into()),
-            (network, CLUSTER.into()),
-        ];
+        let mut variables =
+            vec![("KIND_EXPERIMENTAL_PROVIDER", self.name().into()), (network, CLUSTER.into())];
         // Before `prepare`, a look at what is there needs none of them.
         if let Some(path) = self.containers_conf.as_ref().filter(|path| path.exists()) {
             variables.push(("CONTAINERS_CONF", path.into()));
@@ -228,12 +205,8 @@ impl Engine {
 
     /// The id of an image in its storage.
     pub async fn image_id(&self, image: &str) -> Option<String> {
-        let output = self
-            .command()
-            .args(["image", "inspect", "--format", "{{.Id}}", image])
-            .output()
-            .await
-            .ok()?;
+        let output =
+            self.command().args(["image", "inspect", "--format", "{{.Id}}", image]).output().await.ok()?;
         let id = output.stdout.trim();
         (output.status == 0 && !id.is_empty()).then(|| id.to_owned())
     }
@@ -242,9 +215,8 @@ impl Engine {
 /// What podman needs on this machine and does not depend on in Debian: the network's helpers, and runc
 /// where crun refuses. `is_there` tells about a program.
 pub fn podman_packages(restrictions: &[Restriction], is_there: impl Fn(&str) -> bool) -> Vec<&'static str> {
-    let needs_runc = restrictions
-        .iter()
-        .any(|restriction| matches!(restriction, Restriction::CgroupV1 { .. }));
+    let needs_runc =
+        restrictions.iter().any(|restriction| matches!(restriction, Restriction::CgroupV1 { .. }));
     [
         ("podman", "podman", true),
         ("netavark", "netavark", true),
@@ -305,10 +277,7 @@ fn containers_conf(restrictions: &[Restriction]) -> String {
             &format!("default_ulimits = [\"nofile={files}:{files}\", \"nproc={processes}:{processes}\"]\n");
     }
     conf += "[engine]\nevents_logger = \"file\"\n";
-    if restrictions
-        .iter()
-        .any(|restriction| matches!(restriction, Restriction::CgroupV1 { .. }))
-    {
+    if restrictions.iter().any(|restriction| matches!(restriction, Restriction::CgroupV1 { .. })) {
         conf += "runtime = \"runc\"\ncgroup_manager = \"cgroupfs\"\n";
     }
     conf
@@ -382,12 +351,7 @@ fn docker_daemon(info: &str) -> Option<(Version, Vec<Restriction>)> {
     let info: Info = serde_json::from_str(info.trim()).ok()?;
     let version = parse_version(&info.server_version)?;
     let v1 = info.cgroup_version == "1";
-    Some((
-        version,
-        v1.then_some(Restriction::CgroupV1 { hybrid: false })
-            .into_iter()
-            .collect(),
-    ))
+    Some((version, v1.then_some(Restriction::CgroupV1 { hybrid: false }).into_iter().collect()))
 }
 
 #[cfg(test)]
@@ -403,48 +367,25 @@ mod tests {
     const NO_SYS_RESOURCE: &str = "CapEff:\t000001fffeffffff\nCapBnd:\t000001fffeffffff\n";
 
     fn restrictions(status: &str, mounts: &str, files: u64) -> Vec<Restriction> {
-        Machine {
-            status: status.to_owned(),
-            mounts: mounts.to_owned(),
-            files,
-        }
-        .restrictions()
+        Machine { status: status.to_owned(), mounts: mounts.to_owned(), files }.restrictions()
     }
 
     #[test]
     fn each_restriction_is_detected_by_itself() {
         assert_eq!(restrictions(ALL, V2, 1_048_576), []);
-        assert_eq!(
-            restrictions(NO_SYS_RESOURCE, V2, 1_048_576),
-            [Restriction::NoSysResource]
-        );
-        assert_eq!(
-            restrictions(ALL, V2, 20_000),
-            [Restriction::FewFiles { hard: 20_000 }]
-        );
-        assert_eq!(
-            restrictions(ALL, V1, 1_048_576),
-            [Restriction::CgroupV1 { hybrid: false }]
-        );
-        assert_eq!(
-            restrictions(ALL, HYBRID, 1_048_576),
-            [Restriction::CgroupV1 { hybrid: true }]
-        );
+        assert_eq!(restrictions(NO_SYS_RESOURCE, V2, 1_048_576), [Restriction::NoSysResource]);
+        assert_eq!(restrictions(ALL, V2, 20_000), [Restriction::FewFiles { hard: 20_000 }]);
+        assert_eq!(restrictions(ALL, V1, 1_048_576), [Restriction::CgroupV1 { hybrid: false }]);
+        assert_eq!(restrictions(ALL, HYBRID, 1_048_576), [Restriction::CgroupV1 { hybrid: true }]);
         assert_eq!(restrictions(NO_SYS_RESOURCE, HYBRID, 20_000).len(), 3);
     }
 
     #[test]
     fn only_the_settings_a_restriction_asks_for_are_written() {
         let conf = containers_conf(&[Restriction::FewFiles { hard: 20_000 }]);
-        assert!(
-            conf.contains("\"nofile=20000:20000\"") && !conf.contains("cgroupfs"),
-            "{conf}"
-        );
+        assert!(conf.contains("\"nofile=20000:20000\"") && !conf.contains("cgroupfs"), "{conf}");
         let conf = containers_conf(&[Restriction::CgroupV1 { hybrid: true }]);
-        assert!(
-            !conf.contains("nofile") && conf.contains("runtime = \"runc\""),
-            "{conf}"
-        );
+        assert!(!conf.contains("nofile") && conf.contains("runtime = \"runc\""), "{conf}");
     }
 
     #[test]
@@ -454,10 +395,7 @@ mod tests {
         assert_eq!(docker_daemon(alone), None);
         assert_eq!(docker_daemon("Cannot connect to the Docker daemon"), None);
         let whole = r#"{"ServerVersion":"20.10.24+dfsg1","CgroupDriver":"cgroupfs","CgroupVersion":"1"}"#;
-        let expected = (
-            Version::new(20, 10, 24),
-            vec![Restriction::CgroupV1 { hybrid: false }],
-        );
+        let expected = (Version::new(20, 10, 24), vec![Restriction::CgroupV1 { hybrid: false }]);
         assert_eq!(docker_daemon(whole), Some(expected));
     }
 

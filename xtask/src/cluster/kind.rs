@@ -76,19 +76,13 @@ impl Kind {
         hash.update(format!("{config:?}"));
         hash.update(CONTAINERD_KEEPS_OOM_SCORES);
         hash.update(self.engine.name());
-        hash.finalize()
-            .iter()
-            .take(8)
-            .map(|byte| format!("{byte:02x}"))
-            .collect()
+        hash.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
     }
 
     fn config(&self, drop_in: &Path, fingerprint: &str) -> Config {
         let denied = &self.engine.restrictions;
         let oom = denied.contains(&Restriction::NoSysResource);
-        let v1 = denied
-            .iter()
-            .any(|denied| matches!(denied, Restriction::CgroupV1 { .. }));
+        let v1 = denied.iter().any(|denied| matches!(denied, Restriction::CgroupV1 { .. }));
         let mount = Mount {
             host_path: drop_in.to_owned(),
             container_path: "/etc/systemd/system/containerd.service.d/10-oom.conf",
@@ -104,10 +98,7 @@ impl Kind {
                 labels: [(MADE_FROM, fingerprint.to_owned())].into(),
                 extra_mounts: oom.then_some(mount).into_iter().collect(),
             }],
-            kubeadm_config_patches: v1
-                .then(|| KUBELET_TAKES_CGROUP_V1.to_owned())
-                .into_iter()
-                .collect(),
+            kubeadm_config_patches: v1.then(|| KUBELET_TAKES_CGROUP_V1.to_owned()).into_iter().collect(),
         }
     }
 
@@ -156,10 +147,7 @@ impl Kind {
                 .output()
                 .await;
             remains::remove(&self.engine, &kubeconfig).await?;
-            let next = format!(
-                "next: cargo xtask doctor; what the node said is in {}",
-                logs.display()
-            );
+            let next = format!("next: cargo xtask doctor; what the node said is in {}", logs.display());
             return Err(error.context(format!("kind could not make the cluster\n{next}")));
         }
         Ok(())
@@ -187,15 +175,9 @@ mod tests {
     fn kind(restrictions: Vec<Restriction>) -> Kind {
         let engine = Engine::pretended(EngineKind::Podman, restrictions);
         Kind {
-            tool: Tool {
-                path: "kind".into(),
-                version: Version::new(0, 33, 0),
-            },
+            tool: Tool { path: "kind".into(), version: Version::new(0, 33, 0) },
             engine,
-            node_image: NodeImage {
-                reference: "localhost/node:1".to_owned(),
-                built: true,
-            },
+            node_image: NodeImage { reference: "localhost/node:1".to_owned(), built: true },
         }
     }
 
@@ -208,10 +190,7 @@ mod tests {
         let yaml = yaml(vec![]);
         assert!(yaml.contains("apiVersion: kind.x-k8s.io/v1alpha4"), "{yaml}");
         assert!(yaml.contains("statefulset-lab/made-from: f00"), "{yaml}");
-        assert!(
-            !yaml.contains("Patches") && !yaml.contains("extraMounts"),
-            "{yaml}"
-        );
+        assert!(!yaml.contains("Patches") && !yaml.contains("extraMounts"), "{yaml}");
     }
 
     #[test]
@@ -220,10 +199,7 @@ mod tests {
         assert!(oom.contains("hostPath: /cache/oom.conf"), "{oom}");
         assert!(!oom.contains("failCgroupV1"), "{oom}");
         let v1 = yaml(vec![Restriction::CgroupV1 { hybrid: true }]);
-        assert!(
-            v1.contains("failCgroupV1: false") && !v1.contains("extraMounts"),
-            "{v1}"
-        );
+        assert!(v1.contains("failCgroupV1: false") && !v1.contains("extraMounts"), "{v1}");
     }
 
     #[test]

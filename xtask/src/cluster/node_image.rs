@@ -41,10 +41,7 @@ pub struct NodeImage {
 impl NodeImage {
     /// One that a user names; [`NodeImage::fetch`] sees to it that it is there.
     pub fn asked(reference: &str) -> Self {
-        Self {
-            reference: reference.to_owned(),
-            built: false,
-        }
+        Self { reference: reference.to_owned(), built: false }
     }
 
     /// Pulls the image unless the engine has it.
@@ -77,17 +74,11 @@ impl NodeImage {
 /// The image that is already there: kind's own, or the one made of the present pins.
 pub async fn find(workspace: &Workspace, engine: &Engine, go: Option<&Go>) -> Option<NodeImage> {
     if engine.image_id(&full_name(pins::NODE_IMAGE)).await.is_some() {
-        return Some(NodeImage {
-            reference: pins::NODE_IMAGE.to_owned(),
-            built: false,
-        });
+        return Some(NodeImage { reference: pins::NODE_IMAGE.to_owned(), built: false });
     }
     let reference = reference(workspace, go?);
     engine.image_id(&reference).await?;
-    Some(NodeImage {
-        reference,
-        built: true,
-    })
+    Some(NodeImage { reference, built: true })
 }
 
 /// Fetches kind's own image. `None`: no registry gives it away.
@@ -96,34 +87,18 @@ pub async fn find(workspace: &Workspace, engine: &Engine, go: Option<&Go>) -> Op
 /// The registry has it, and the pull breaks.
 pub async fn pull(engine: &Engine, progress: &Progress) -> Result<Option<NodeImage>> {
     let name = full_name(pins::NODE_IMAGE);
-    let asked = engine
-        .command()
-        .args(["manifest", "inspect", &name])
-        .deadline(REGISTRY_DEADLINE)
-        .output()
-        .await;
+    let asked =
+        engine.command().args(["manifest", "inspect", &name]).deadline(REGISTRY_DEADLINE).output().await;
     if !asked.is_ok_and(|output| output.status == 0) {
         return Ok(None);
     }
     let task = progress.start("node image");
     task.note("pulls kind's own, about 400 MB");
-    engine
-        .command()
-        .args(["pull", "--quiet", &name])
-        .deadline(PULL_DEADLINE)
-        .read()
-        .await
-        .context(
-            "cannot pull kind's node image\nnext: run the same command again; what was pulled is kept",
-        )?;
-    task.done(&format!(
-        "pulled {}",
-        pins::NODE_IMAGE.split('@').next().unwrap_or_default()
-    ));
-    Ok(Some(NodeImage {
-        reference: pins::NODE_IMAGE.to_owned(),
-        built: false,
-    }))
+    engine.command().args(["pull", "--quiet", &name]).deadline(PULL_DEADLINE).read().await.context(
+        "cannot pull kind's node image\nnext: run the same command again; what was pulled is kept",
+    )?;
+    task.done(&format!("pulled {}", pins::NODE_IMAGE.split('@').next().unwrap_or_default()));
+    Ok(Some(NodeImage { reference: pins::NODE_IMAGE.to_owned(), built: false }))
 }
 
 /// An image's name with its registry, and by its digest alone where it has one: podman takes no name that has
@@ -173,10 +148,7 @@ pub async fn build(
     progress: &Progress,
 ) -> Result<NodeImage> {
     let reference = reference(workspace, go);
-    let image = NodeImage {
-        reference: reference.clone(),
-        built: true,
-    };
+    let image = NodeImage { reference: reference.clone(), built: true };
     let dir = workspace.cache.join("node");
     std::fs::create_dir_all(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
     let (root, proxy) = debian(workspace, progress).await?;
@@ -196,9 +168,7 @@ pub async fn build(
     let kubernetes = go.source(workspace, &KUBERNETES, "k8s.io/kubernetes").await?;
     let says = KindSays::read(&kind)?;
     let built = |module: &'static crate::tools::gomod::Module| {
-        module
-            .built(workspace, go)
-            .ok_or_else(|| anyhow!("{} has not been built", module.name))
+        module.built(workspace, go).ok_or_else(|| anyhow!("{} has not been built", module.name))
     };
     let parts = Parts {
         kubernetes: built(&KUBERNETES)?,
@@ -242,11 +212,8 @@ pub async fn build(
         let (work, archive, reference) = (work.to_owned(), archive.clone(), reference.clone());
         move || {
             let store = store::layer(&store, &work)?;
-            let image = Image {
-                tags: vec![reference],
-                layers: vec![debian, node, store],
-                config: root::config(),
-            };
+            let image =
+                Image { tags: vec![reference], layers: vec![debian, node, store], config: root::config() };
             archive::write(&[image], &archive)
         }
     };
@@ -261,10 +228,7 @@ pub async fn build(
         .await
         .with_context(|| format!("{} does not take the node image", engine.name()))?;
     if engine.image_id(&reference).await.is_none() {
-        return Err(anyhow!(
-            "{} took the node image but does not know {reference}",
-            engine.name()
-        ));
+        return Err(anyhow!("{} took the node image but does not know {reference}", engine.name()));
     }
     let size = std::fs::metadata(&archive).map_or(0, |meta| meta.len());
     task.done(&format!(
@@ -322,9 +286,7 @@ pub fn architecture() -> &'static str {
 }
 
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
-    tokio::task::spawn_blocking(work)
-        .await
-        .context("a worker thread was lost")?
+    tokio::task::spawn_blocking(work).await.context("a worker thread was lost")?
 }
 
 #[cfg(test)]
@@ -339,15 +301,9 @@ mod tests {
             lab: dir.path().join("target/lab"),
             cache: dir.path().join("cache"),
         };
-        let go = Go {
-            path: "go".into(),
-            version: pins::GO,
-        };
+        let go = Go { path: "go".into(), version: pins::GO };
         let before = reference(&workspace, &go);
-        assert!(
-            before.starts_with("localhost/statefulset-lab/node:v1.37.0-"),
-            "{before}"
-        );
+        assert!(before.starts_with("localhost/statefulset-lab/node:v1.37.0-"), "{before}");
         assert_eq!(before, reference(&workspace, &go));
         let pins = dir.path().join("xtask/tools/coredns");
         std::fs::create_dir_all(&pins).unwrap();
@@ -370,10 +326,7 @@ mod tests {
     #[test]
     fn podman_is_asked_for_the_digest_alone() {
         let digest = pins::NODE_IMAGE.split_once('@').unwrap().1;
-        assert_eq!(
-            full_name(pins::NODE_IMAGE),
-            format!("docker.io/kindest/node@{digest}")
-        );
+        assert_eq!(full_name(pins::NODE_IMAGE), format!("docker.io/kindest/node@{digest}"));
         let full = "registry.example:5000/node@sha256:1";
         assert_eq!(full_name("registry.example:5000/node:v1@sha256:1"), full);
         assert_eq!(full_name(full), full);

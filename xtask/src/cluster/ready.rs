@@ -23,9 +23,8 @@ const DEFAULT_CLASS: &str = "storageclass.kubernetes.io/is-default-class";
 pub async fn client(kubeconfig: &Path) -> Result<Client> {
     let bad = || format!("cannot use {}", kubeconfig.display());
     let read = Kubeconfig::read_from(kubeconfig).with_context(bad)?;
-    let config = Config::from_custom_kubeconfig(read, &KubeConfigOptions::default())
-        .await
-        .with_context(bad)?;
+    let config =
+        Config::from_custom_kubeconfig(read, &KubeConfigOptions::default()).await.with_context(bad)?;
     Client::try_from(config).with_context(bad)
 }
 
@@ -34,10 +33,7 @@ pub async fn client(kubeconfig: &Path) -> Result<Client> {
 /// # Errors
 /// It does not answer.
 pub async fn server_version(client: &Client) -> Result<String> {
-    let answer = client
-        .apiserver_version()
-        .await
-        .context("the API server does not answer")?;
+    let answer = client.apiserver_version().await.context("the API server does not answer")?;
     Ok(answer.git_version)
 }
 
@@ -57,31 +53,15 @@ pub async fn wait(client: &Client, deadline: Duration, waiting: impl Fn(&str)) -
     let names = Api::<Deployment>::namespaced(client.clone(), "kube-system");
     let storage = Api::<Deployment>::namespaced(client.clone(), "local-path-storage");
     let ready = async {
-        let node = until(
-            nodes,
-            watcher::Config::default(),
-            "a Ready node",
-            deadline,
-            node_is_ready,
-        );
-        let class = until(
-            classes,
-            watcher::Config::default(),
-            "a default StorageClass",
-            deadline,
-            is_default,
-        );
+        let node = until(nodes, watcher::Config::default(), "a Ready node", deadline, node_is_ready);
+        let class =
+            until(classes, watcher::Config::default(), "a default StorageClass", deadline, is_default);
         tokio::try_join!(node, class)?;
         waiting("waits for CoreDNS and the volume provisioner");
         let named = |name: &str| watcher::Config::default().fields(&format!("metadata.name={name}"));
         let names = until(names, named("coredns"), "CoreDNS", deadline, is_available);
-        let storage = until(
-            storage,
-            named("local-path-provisioner"),
-            "the volume provisioner",
-            deadline,
-            is_available,
-        );
+        let storage =
+            until(storage, named("local-path-provisioner"), "the volume provisioner", deadline, is_available);
         tokio::try_join!(names, storage)?;
         Ok(())
     };
@@ -126,34 +106,19 @@ where
 }
 
 fn node_is_ready(node: &Node) -> Result<(), String> {
-    let conditions = node
-        .status
-        .iter()
-        .flat_map(|status| status.conditions.iter().flatten());
-    match conditions
-        .into_iter()
-        .find(|condition| condition.type_ == "Ready")
-    {
+    let conditions = node.status.iter().flat_map(|status| status.conditions.iter().flatten());
+    match conditions.into_iter().find(|condition| condition.type_ == "Ready") {
         Some(condition) if condition.status == "True" => Ok(()),
-        Some(condition) => Err(condition
-            .message
-            .clone()
-            .unwrap_or_else(|| "not Ready".to_owned())),
+        Some(condition) => Err(condition.message.clone().unwrap_or_else(|| "not Ready".to_owned())),
         None => Err("a node without a Ready condition".to_owned()),
     }
 }
 
 fn is_default(class: &StorageClass) -> Result<(), String> {
     let annotations = class.metadata.annotations.as_ref();
-    match annotations
-        .and_then(|all| all.get(DEFAULT_CLASS))
-        .map(String::as_str)
-    {
+    match annotations.and_then(|all| all.get(DEFAULT_CLASS)).map(String::as_str) {
         Some("true") => Ok(()),
-        _ => Err(format!(
-            "{}, which is not the default",
-            class.metadata.name.as_deref().unwrap_or_default()
-        )),
+        _ => Err(format!("{}, which is not the default", class.metadata.name.as_deref().unwrap_or_default())),
     }
 }
 
@@ -164,12 +129,8 @@ fn is_available(deployment: &Deployment) -> Result<(), String> {
     if available > 0 {
         return Ok(());
     }
-    let conditions = status
-        .iter()
-        .flat_map(|status| status.conditions.iter().flatten());
-    let messages: Vec<&str> = conditions
-        .filter_map(|condition| condition.message.as_deref())
-        .collect();
+    let conditions = status.iter().flat_map(|status| status.conditions.iter().flatten());
+    let messages: Vec<&str> = conditions.filter_map(|condition| condition.message.as_deref()).collect();
     Err(messages.join("; "))
 }
 
@@ -209,10 +170,7 @@ mod tests {
     fn a_deployment_counts_with_its_first_available_pod() {
         let mut deployment = Deployment::default();
         assert!(is_available(&deployment).is_err());
-        deployment.status = Some(DeploymentStatus {
-            available_replicas: Some(1),
-            ..Default::default()
-        });
+        deployment.status = Some(DeploymentStatus { available_replicas: Some(1), ..Default::default() });
         assert_eq!(is_available(&deployment), Ok(()));
     }
 

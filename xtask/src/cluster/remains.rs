@@ -23,12 +23,7 @@ pub fn node() -> String {
 /// # Errors
 /// The engine does not answer.
 pub async fn containers(engine: &Engine) -> Result<Vec<String>> {
-    list(
-        engine,
-        &["ps", "--all", "--format", "{{.Names}}"],
-        &format!("{CLUSTER_LABEL}={CLUSTER}"),
-    )
-    .await
+    list(engine, &["ps", "--all", "--format", "{{.Names}}"], &format!("{CLUSTER_LABEL}={CLUSTER}")).await
 }
 
 /// Removes it all, and the kubeconfig. True when there was something. To be called under the run lock.
@@ -49,20 +44,9 @@ pub async fn remove(engine: &Engine, kubeconfig: &Path) -> Result<bool> {
     // With podman, kind makes the node's volume itself before the container.
     let volumes = list(engine, &["volume", "ls", "--format", "{{.Name}}"], &node()).await?;
     if !volumes.is_empty() {
-        engine
-            .command()
-            .args(["volume", "rm", "--force"])
-            .args(&volumes)
-            .read()
-            .await?;
+        engine.command().args(["volume", "rm", "--force"]).args(&volumes).read().await?;
     }
-    let network = engine
-        .command()
-        .args(["network", "inspect", CLUSTER])
-        .output()
-        .await?
-        .status
-        == 0;
+    let network = engine.command().args(["network", "inspect", CLUSTER]).output().await?.status == 0;
     if network {
         engine.command().args(["network", "rm", CLUSTER]).read().await?;
     }
@@ -128,12 +112,8 @@ mod tests {
         let ours = format!("/cache/bin/kind create cluster --retain --name {CLUSTER} --config kind.yaml");
         assert!(makes_our_cluster(&line(&ours)));
         assert!(!makes_our_cluster(&line("kind create cluster --name mine")));
-        assert!(!makes_our_cluster(&line(&format!(
-            "kind delete cluster --name {CLUSTER}"
-        ))));
-        assert!(!makes_our_cluster(&line(&format!(
-            "grep create cluster --name {CLUSTER}"
-        ))));
+        assert!(!makes_our_cluster(&line(&format!("kind delete cluster --name {CLUSTER}"))));
+        assert!(!makes_our_cluster(&line(&format!("grep create cluster --name {CLUSTER}"))));
         assert!(!makes_our_cluster(b""));
     }
 }

@@ -22,17 +22,10 @@ pub async fn shell(workspace: &Workspace, progress: &Progress) -> Result<Exit> {
         bail!("the lab's cluster is not running\nnext: cargo xtask cluster up, or cargo xtask lab --keep");
     };
     let kind = environment.kind()?;
-    let tools = [
-        ("kind", &kind.tool.path),
-        ("kubectl", &cluster.kubectl),
-        ("helm", &cluster.helm),
-    ];
+    let tools = [("kind", &kind.tool.path), ("kubectl", &cluster.kubectl), ("helm", &cluster.helm)];
     let bin = link_tools(&workspace.lab.join("bin"), &tools)?;
     let program = std::env::var_os("SHELL").unwrap_or_else(|| OsString::from("/bin/sh"));
-    eprintln!(
-        "kubectl, helm and kind talk to {} (Kubernetes {})",
-        cluster.name, cluster.server_version
-    );
+    eprintln!("kubectl, helm and kind talk to {} (Kubernetes {})", cluster.name, cluster.server_version);
     eprintln!("leave with `exit`; remove the cluster with `cargo xtask cluster down`");
     let error = std::process::Command::new(&program)
         .env("KUBECONFIG", &cluster.kubeconfig)

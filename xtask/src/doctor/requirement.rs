@@ -22,42 +22,23 @@ pub struct Requirement {
 impl Requirement {
     /// It is there.
     pub fn named(what: &str, found: impl Into<String>) -> Self {
-        Self {
-            what: what.to_owned(),
-            found: found.into(),
-            place: None,
-            fits: true,
-            needed: true,
-            fix: None,
-        }
+        Self { what: what.to_owned(), found: found.into(), place: None, fits: true, needed: true, fix: None }
     }
 
     /// It is there, at a path.
     pub fn found(what: &str, found: impl Into<String>, path: &Path) -> Self {
-        Self {
-            place: Some(path.display().to_string()),
-            ..Self::named(what, found)
-        }
+        Self { place: Some(path.display().to_string()), ..Self::named(what, found) }
     }
 
     /// It is not there, or won't do.
     pub fn lacking(what: &str, why: impl Into<String>, fix: impl Into<String>) -> Self {
-        Self {
-            fits: false,
-            fix: Some(fix.into()),
-            ..Self::named(what, why)
-        }
+        Self { fits: false, fix: Some(fix.into()), ..Self::named(what, why) }
     }
 
     /// It is there but won't do.
     #[must_use]
     pub fn but(self, why: impl Into<String>, fix: impl Into<String>) -> Self {
-        Self {
-            found: why.into(),
-            fits: false,
-            fix: Some(fix.into()),
-            ..self
-        }
+        Self { found: why.into(), fits: false, fix: Some(fix.into()), ..self }
     }
 
     /// Whether the lab can't run without.
@@ -77,8 +58,5 @@ impl Requirement {
 
 /// Those that keep the lab from running.
 pub fn missing(requirements: &[Requirement]) -> Vec<&Requirement> {
-    requirements
-        .iter()
-        .filter(|requirement| requirement.needed && !requirement.fits)
-        .collect()
+    requirements.iter().filter(|requirement| requirement.needed && !requirement.fits).collect()
 }

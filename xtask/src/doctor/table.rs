@@ -16,11 +16,7 @@ pub fn render(requirements: &[Requirement], notes: &[(String, String)]) -> Strin
             (false, true) => "✗",
             (false, false) => "-",
         };
-        let found = if requirement.found.is_empty() {
-            "there"
-        } else {
-            &requirement.found
-        };
+        let found = if requirement.found.is_empty() { "there" } else { &requirement.found };
         line(&mut text, &format!("{mark} {}", requirement.what), found);
         if let Some(place) = &requirement.place {
             line(&mut text, "", place);
@@ -110,10 +106,7 @@ mod tests {
         assert_eq!(table, expected);
         assert!(table.lines().all(|line| line.chars().count() <= 80));
         let long = Requirement::named("x", "word ".repeat(40));
-        let lines: Vec<usize> = render(&[long], &[])
-            .lines()
-            .map(|line| line.chars().count())
-            .collect();
+        let lines: Vec<usize> = render(&[long], &[]).lines().map(|line| line.chars().count()).collect();
         assert_eq!(lines.iter().max(), Some(&79), "{lines:?}");
     }
 }

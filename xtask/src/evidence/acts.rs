@@ -5,12 +5,7 @@ use super::text::command_line;
 
 /// Reading and waiting change nothing; lines for them would hide those that matter.
 pub fn acts(experiment: &ExperimentRecord) -> Vec<Act> {
-    experiment
-        .steps
-        .iter()
-        .filter(|step| step.error.is_some() || is_act(step))
-        .map(act)
-        .collect()
+    experiment.steps.iter().filter(|step| step.error.is_some() || is_act(step)).map(act).collect()
 }
 
 /// Something done that may change what the lanes show.
@@ -28,29 +23,20 @@ pub struct Act {
 }
 
 fn is_act(step: &StepRecord) -> bool {
-    const READING: [&str; 9] = [
-        "get", "describe", "logs", "wait", "rollout", "explain", "version", "events", "auth",
-    ];
+    const READING: [&str; 9] =
+        ["get", "describe", "logs", "wait", "rollout", "explain", "version", "events", "auth"];
     const INSIDE: [&str; 7] = ["cat", "ls", "nslookup", "wget", "id", "env", "hostname"];
-    let words: Vec<&str> = step
-        .commands
-        .first()
-        .map(|it| it.argv.iter().map(String::as_str).collect())
-        .unwrap_or_default();
+    let words: Vec<&str> =
+        step.commands.first().map(|it| it.argv.iter().map(String::as_str).collect()).unwrap_or_default();
     let verb = verb(&words);
     match step.kind.as_str() {
         "install" | "upgrade" | "uninstall" | "hold" => true,
-        "run" if verb == "rollout" => words
-            .iter()
-            .any(|word| ["undo", "restart", "pause", "resume"].contains(word)),
+        "run" if verb == "rollout" => {
+            words.iter().any(|word| ["undo", "restart", "pause", "resume"].contains(word))
+        }
         "run" => !READING.contains(&verb),
         "exec" => {
-            let inside = words
-                .iter()
-                .skip_while(|word| **word != "--")
-                .nth(1)
-                .copied()
-                .unwrap_or_default();
+            let inside = words.iter().skip_while(|word| **word != "--").nth(1).copied().unwrap_or_default();
             !INSIDE.contains(&inside)
         }
         _ => false,
@@ -73,10 +59,7 @@ fn verb<'a>(words: &[&'a str]) -> &'a str {
 fn act(step: &StepRecord) -> Act {
     let says = match step.commands.as_slice() {
         _ if step.kind == "hold" => {
-            format!(
-                "watch for {:.1} s",
-                (step.ended_ms - step.started_ms.min(step.ended_ms)) as f64 / 1000.0
-            )
+            format!("watch for {:.1} s", (step.ended_ms - step.started_ms.min(step.ended_ms)) as f64 / 1000.0)
         }
         [] => format!("{} {}", step.kind, step.name),
         [only] => told(&only.argv, &step.values),
@@ -102,11 +85,7 @@ fn told(argv: &[String], values: &[String]) -> String {
             _ => words.push(word.clone()),
         }
     }
-    let comment = if values.is_empty() {
-        String::new()
-    } else {
-        format!("  # {}", values.join(", "))
-    };
+    let comment = if values.is_empty() { String::new() } else { format!("  # {}", values.join(", ")) };
     command_line(&words) + &comment
 }
 
@@ -119,18 +98,9 @@ mod tests {
     fn only_what_can_change_something_becomes_a_line() {
         let (_, record) = fixture::passing();
         let says = |place: usize| -> Vec<String> {
-            acts(&record.experiments[place])
-                .into_iter()
-                .map(|act| act.says)
-                .collect()
+            acts(&record.experiments[place]).into_iter().map(|act| act.says).collect()
         };
-        assert_eq!(
-            says(0),
-            [
-                "helm upgrade --install counter chart",
-                "kubectl delete pod counter-0"
-            ]
-        );
+        assert_eq!(says(0), ["helm upgrade --install counter chart", "kubectl delete pod counter-0"]);
         assert!(says(1)[1].ends_with("# podAnnotations.round: 2"));
         assert_eq!(says(1).last().unwrap(), "watch for 1.2 s");
     }
@@ -138,11 +108,9 @@ mod tests {
     #[test]
     fn the_verb_stands_behind_options_and_their_values() {
         let verb = |line: &str| verb(&line.split(' ').collect::<Vec<_>>()).to_owned();
-        for line in [
-            "kubectl get pods",
-            "kubectl --namespace lab get",
-            "kubectl --namespace=lab -v 3 get pods",
-        ] {
+        for line in
+            ["kubectl get pods", "kubectl --namespace lab get", "kubectl --namespace=lab -v 3 get pods"]
+        {
             assert_eq!(verb(line), "get");
         }
         assert_eq!(verb("kubectl --namespace lab"), "");

@@ -46,10 +46,7 @@ impl FromStr for Selector {
         Ok(match words.as_slice() {
             ["run", place] if place.contains('/') => {
                 let (experiment, step) = place.split_once('/').expect("it holds a slash");
-                Self::Run {
-                    experiment: experiment.to_owned(),
-                    step: step.to_owned(),
-                }
+                Self::Run { experiment: experiment.to_owned(), step: step.to_owned() }
             }
             ["rest", experiment] => Self::Rest((*experiment).to_owned()),
             ["claims", experiment] => Self::Claims((*experiment).to_owned()),
@@ -112,19 +109,12 @@ impl Selector {
         let Self::Run { step, .. } = self else {
             return Ok(());
         };
-        let names: Vec<String> = experiment
-            .steps
-            .iter()
-            .enumerate()
-            .map(|(place, step)| step.label(place))
-            .collect();
+        let names: Vec<String> =
+            experiment.steps.iter().enumerate().map(|(place, step)| step.label(place)).collect();
         if names.contains(step) {
             return Ok(());
         }
-        Err((
-            format!("block `{self}` names step `{step}`, which `{id}` has not"),
-            among(step, names),
-        ))
+        Err((format!("block `{self}` names step `{step}`, which `{id}` has not"), among(step, names)))
     }
 }
 
@@ -143,12 +133,7 @@ pub struct Source<'a> {
 impl Source<'_> {
     /// The Markdown of a block.
     pub fn content(&self, selector: &Selector) -> String {
-        let experiment = |id: &str| {
-            self.record
-                .experiments
-                .iter()
-                .find(|experiment| experiment.id == id)
-        };
+        let experiment = |id: &str| self.record.experiments.iter().find(|experiment| experiment.id == id);
         let content = match selector {
             Selector::Rubric => Some(rubric(self.grade)),
             Selector::Versions => Some(self.versions()),
@@ -158,40 +143,25 @@ impl Source<'_> {
                 .map(|found| self.picture(&found.question, &format!("timeline-{}.svg", found.id))),
             Selector::Claims(id) => experiment(id).map(claims),
             Selector::Rest(id) => experiment(id).map(|found| self.rest(found)),
-            Selector::Run {
-                experiment: id,
-                step: name,
-            } => experiment(id).map(|found| match found.steps.iter().find(|step| step.name == *name) {
-                Some(step) => transcript(step),
-                None => "*The run ended before this step.*".to_owned(),
-            }),
+            Selector::Run { experiment: id, step: name } => {
+                experiment(id).map(|found| match found.steps.iter().find(|step| step.name == *name) {
+                    Some(step) => transcript(step),
+                    None => "*The run ended before this step.*".to_owned(),
+                })
+            }
         };
         content.unwrap_or_else(|| "*Not part of this run.*".to_owned())
     }
 
     fn versions(&self) -> String {
-        let rows = self
-            .record
-            .versions
-            .iter()
-            .map(|(name, version)| [name.clone(), code(version)]);
+        let rows = self.record.versions.iter().map(|(name, version)| [name.clone(), code(version)]);
         let date = self.record.started_at.split('T').next().unwrap_or_default();
-        table(
-            ["what", "version"],
-            rows.chain([["recorded on".to_owned(), text(date)]]),
-        )
+        table(["what", "version"], rows.chain([["recorded on".to_owned(), text(date)]]))
     }
 
     fn stages(&self) -> String {
-        let stages = self
-            .record
-            .stages
-            .iter()
-            .map(|stage| [text(&stage.name), seconds(stage.duration_ms)]);
-        table(
-            ["stage", "seconds"],
-            stages.chain([["in all".to_owned(), seconds(self.record.duration_ms)]]),
-        )
+        let stages = self.record.stages.iter().map(|stage| [text(&stage.name), seconds(stage.duration_ms)]);
+        table(["stage", "seconds"], stages.chain([["in all".to_owned(), seconds(self.record.duration_ms)]]))
     }
 
     fn picture(&self, title: &str, file: &str) -> String {
@@ -204,27 +174,16 @@ impl Source<'_> {
     fn rest(&self, experiment: &ExperimentRecord) -> String {
         let own = |step: &&StepRecord| {
             let step = step.name.clone();
-            self.shown.contains(&Selector::Run {
-                experiment: experiment.id.clone(),
-                step,
-            })
+            self.shown.contains(&Selector::Run { experiment: experiment.id.clone(), step })
         };
-        let commands: Vec<_> = experiment
-            .steps
-            .iter()
-            .filter(|step| !own(step))
-            .flat_map(|step| &step.commands)
-            .collect();
+        let commands: Vec<_> =
+            experiment.steps.iter().filter(|step| !own(step)).flat_map(|step| &step.commands).collect();
         if commands.is_empty() {
             return "*Every command of this experiment is shown above.*".to_owned();
         }
         let console = console(&commands);
         let count = commands.len();
-        let what = if count == 1 {
-            "One more command".to_owned()
-        } else {
-            format!("{count} more commands")
-        };
+        let what = if count == 1 { "One more command".to_owned() } else { format!("{count} more commands") };
         format!("<details>\n<summary>{what} of this experiment</summary>\n\n{console}\n\n</details>")
     }
 }
@@ -232,11 +191,7 @@ impl Source<'_> {
 /// The points as a Markdown table.
 pub fn rubric(grade: &Grade) -> String {
     let share = |(earned, of): (usize, usize)| {
-        if of == 0 {
-            "–".to_owned()
-        } else {
-            format!("{earned} of {of}")
-        }
+        if of == 0 { "–".to_owned() } else { format!("{earned} of {of}") }
     };
     let rows = grade.criteria.iter().map(|criterion| {
         [
@@ -248,24 +203,13 @@ pub fn rubric(grade: &Grade) -> String {
     });
     let sum = format!("**{} of {}**", written(grade.points), written(grade.of));
     let sum = [["**In all**".to_owned(), String::new(), String::new(), sum]];
-    let mut out = table(
-        ["criterion", "claims that hold", "sections on the page", "points"],
-        rows.chain(sum),
-    );
+    let mut out = table(["criterion", "claims that hold", "sections on the page", "points"], rows.chain(sum));
     let lost = grade.criteria.iter().flat_map(|criterion| &criterion.items);
     let lost = lost.filter(|item| matches!(item.standing, Standing::Lost | Standing::NotJudged));
     for item in lost {
-        let why = item
-            .why
-            .as_deref()
-            .map(|why| format!(" ({})", text(why)))
-            .unwrap_or_default();
+        let why = item.why.as_deref().map(|why| format!(" ({})", text(why))).unwrap_or_default();
         // A claim may count for the verdict and earn nothing.
-        let lost = if item.of > 0.0 {
-            format!("−{}", written(item.of))
-        } else {
-            "✘".to_owned()
-        };
+        let lost = if item.of > 0.0 { format!("−{}", written(item.of)) } else { "✘".to_owned() };
         out += &format!("\n- **{lost}** {}{why}", text(&item.says));
     }
     if grade.not_run > 0.0 {
@@ -294,12 +238,7 @@ fn claims(experiment: &ExperimentRecord) -> String {
             Some(source) => format!("{} ({})", text(&claim.says), text(source)),
             None => text(&claim.says),
         };
-        [
-            says,
-            verdict(claim.verdict).to_owned(),
-            seen(claim),
-            written(claim.points),
-        ]
+        [says, verdict(claim.verdict).to_owned(), seen(claim), written(claim.points)]
     });
     let mut out = table(["claim", "verdict", "what was seen", "points"], rows);
     if let Some(failure) = &experiment.failure {
@@ -340,24 +279,13 @@ fn transcript(step: &StepRecord) -> String {
 }
 
 pub(super) fn console(commands: &[&CommandRecord]) -> String {
-    fenced(
-        "console",
-        &commands
-            .iter()
-            .map(|command| console_text(command))
-            .collect::<Vec<_>>()
-            .join("\n"),
-    )
+    fenced("console", &commands.iter().map(|command| console_text(command)).collect::<Vec<_>>().join("\n"))
 }
 
 /// A command as one types it, and what came: output, complaints, and the status when it is not 0.
 pub fn console_text(command: &CommandRecord) -> String {
     // A request of the lab's own is no command of a shell.
-    let prompt = if command.argv.first().is_some_and(|it| it == "GET") {
-        ""
-    } else {
-        "$ "
-    };
+    let prompt = if command.argv.first().is_some_and(|it| it == "GET") { "" } else { "$ " };
     let mut out = format!("{prompt}{}\n", command_line(&command.argv));
     for printed in [&command.stdout, &command.stderr] {
         out += printed;
@@ -382,10 +310,7 @@ pub(super) fn fenced(language: &str, content: &str) -> String {
 }
 
 fn longest_run(text: &str) -> usize {
-    text.split(|character| character != '`')
-        .map(str::len)
-        .max()
-        .unwrap_or_default()
+    text.split(|character| character != '`').map(str::len).max().unwrap_or_default()
 }
 
 fn table<const N: usize>(heading: [&str; N], rows: impl Iterator<Item = [String; N]>) -> String {
@@ -417,11 +342,7 @@ fn code(content: &str) -> String {
     let words: Vec<_> = content.split_whitespace().collect();
     let content = printable(&words.join(" ")).replace('|', "\\|");
     let ticks = "`".repeat(longest_run(&content) + 1);
-    let space = if content.starts_with('`') || content.ends_with('`') {
-        " "
-    } else {
-        ""
-    };
+    let space = if content.starts_with('`') || content.ends_with('`') { " " } else { "" };
     format!("{ticks}{space}{content}{space}{ticks}")
 }
 
@@ -449,16 +370,8 @@ mod tests {
     fn page(lab: &LabSpec, record: &Record) -> String {
         let page = Page::parse("docs/PAGE.md", fixture::PAGE);
         let grade = grade(lab, record, &page.headings(&page.faults(lab, Some(record))));
-        let shown: Vec<Selector> = page
-            .blocks()
-            .filter_map(|block| block.selector.parse().ok())
-            .collect();
-        let source = Source {
-            record,
-            grade: &grade,
-            pictures: "evidence/tiny",
-            shown: &shown,
-        };
+        let shown: Vec<Selector> = page.blocks().filter_map(|block| block.selector.parse().ok()).collect();
+        let source = Source { record, grade: &grade, pictures: "evidence/tiny", shown: &shown };
         page.filled(|selector| source.content(selector))
     }
 
@@ -512,10 +425,7 @@ mod tests {
             "$ kubectl get pod 'a b'\nError from server (NotFound)\n# exit status 1\n"
         );
         let request = fixture::command("GET http://127.0.0.1:41873/visits", "{\"visits\":7}\n");
-        assert_eq!(
-            console_text(&request),
-            "GET http://127.0.0.1:41873/visits\n{\"visits\":7}\n"
-        );
+        assert_eq!(console_text(&request), "GET http://127.0.0.1:41873/visits\n{\"visits\":7}\n");
     }
 
     #[test]

@@ -14,37 +14,22 @@ pub(crate) fn passing() -> (LabSpec, Record) {
     let mut record = record(&lab);
     let persistence = &mut record.experiments[0];
     persistence.commands("install-1", [command("helm upgrade --install counter chart --namespace persistence", "Release \"counter\" does not exist. Installing it now.\nNAME: counter\nLAST DEPLOYED: Sat Nov 21 16:37:12 2026\nNAMESPACE: persistence\nSTATUS: deployed\nREVISION: 1\n")]);
-    persistence.commands(
-        "visits",
-        [command("curl --silent http://127.0.0.1:41873/", "7\n")],
-    );
+    persistence.commands("visits", [command("curl --silent http://127.0.0.1:41873/", "7\n")]);
     persistence.commands("before", [command("kubectl get pods --output wide --namespace persistence", "NAME        READY   STATUS    RESTARTS     AGE   IP           NODE\ncounter-0   1/1     Running   0            9s    10.244.0.5   statefulset-lab-control-plane\ncounter-1   1/1     Running   1 (3s ago)   12s   10.244.0.16  statefulset-lab-control-plane\n")]);
     persistence.commands(
         "counts",
         [
-            command(
-                "kubectl exec counter-0 --namespace persistence -- cat /data/visits",
-                "7\n",
-            ),
-            command(
-                "kubectl exec counter-1 --namespace persistence -- cat /data/visits",
-                "3\n",
-            ),
+            command("kubectl exec counter-0 --namespace persistence -- cat /data/visits", "7\n"),
+            command("kubectl exec counter-1 --namespace persistence -- cat /data/visits", "3\n"),
         ],
     );
     persistence.commands(
         "run-5",
-        [command(
-            "kubectl delete pod counter-0 --namespace persistence",
-            "pod \"counter-0\" deleted\n",
-        )],
+        [command("kubectl delete pod counter-0 --namespace persistence", "pod \"counter-0\" deleted\n")],
     );
     persistence.commands(
         "counts-after",
-        [command(
-            "kubectl exec counter-0 --namespace persistence -- cat /data/visits",
-            "7\n",
-        )],
+        [command("kubectl exec counter-0 --namespace persistence -- cat /data/visits", "7\n")],
     );
     persistence.timeline = [
         life(
@@ -77,12 +62,7 @@ pub(crate) fn passing() -> (LabSpec, Record) {
             "counter-0",
             "uid-c",
             "counter-6d4b9c7f8",
-            &[
-                ("created", 5910),
-                ("scheduled", 5920),
-                ("running", 6700),
-                ("ready", 7200),
-            ],
+            &[("created", 5910), ("scheduled", 5920), ("running", 6700), ("ready", 7200)],
         ),
         volume("data-counter-0", &[("created", 890), ("bound", 1400)]),
         volume("data-counter-1", &[("created", 2310), ("bound", 2700)]),
@@ -98,19 +78,13 @@ pub(crate) fn passing() -> (LabSpec, Record) {
     );
     persistence.values(
         "new-pod",
-        &[(
-            "before.pods[\"counter-0\"].metadata.uid",
-            json!("0f8fad5b-d9cb-469f-a165-70867728950e"),
-        )],
+        &[("before.pods[\"counter-0\"].metadata.uid", json!("0f8fad5b-d9cb-469f-a165-70867728950e"))],
     );
 
     let rolling = &mut record.experiments[1];
     rolling.commands(
         "install-1",
-        [command(
-            "helm upgrade --install counter chart --namespace rolling-update",
-            "NAME: counter\n",
-        )],
+        [command("helm upgrade --install counter chart --namespace rolling-update", "NAME: counter\n")],
     );
     rolling.commands("upgrade", [command("helm upgrade counter chart --reuse-values --set podAnnotations.round=2 --namespace rolling-update", "Release \"counter\" has been upgraded. Happy Helming!\n")]);
     rolling.commands("revisions", [command("kubectl get controllerrevisions --namespace rolling-update", "NAME                 CONTROLLER                     REVISION   AGE\ncounter-5c9f7b8d4f   statefulset.apps/counter       2          4s\ncounter-6d4b9c7f8    statefulset.apps/counter       1          14s\n")]);
@@ -158,39 +132,25 @@ pub(crate) fn passing() -> (LabSpec, Record) {
             "counter-0",
             "uid-d",
             "counter-5c9f7b8d4f",
-            &[
-                ("created", 8910),
-                ("scheduled", 8920),
-                ("running", 9800),
-                ("ready", 10400),
-            ],
+            &[("created", 8910), ("scheduled", 8920), ("running", 9800), ("ready", 10400)],
         ),
     ]
     .concat();
     rolling.timeline.sort_by_key(|transition| transition.at_ms);
     rolling.values(
         "reverse-order",
-        &[(
-            "timeline.filter(t, t.what == \"ready\").map(t, t.name)",
-            json!(["counter-1", "counter-0"]),
-        )],
+        &[("timeline.filter(t, t.what == \"ready\").map(t, t.name)", json!(["counter-1", "counter-0"]))],
     );
 
     let dns = &mut record.experiments[2];
     dns.commands(
         "install-1",
-        [command(
-            "helm upgrade --install counter chart --namespace dns",
-            "NAME: counter\n",
-        )],
+        [command("helm upgrade --install counter chart --namespace dns", "NAME: counter\n")],
     );
     dns.commands("lookups", [command("kubectl exec counter-0 --namespace dns -- nslookup counter-1.counter-headless", "Server:\t\t10.96.0.10\nAddress:\t10.96.0.10:53\n\nName:\tcounter-1.counter-headless.dns.svc.cluster.local\nAddress: 10.244.0.9\n\n")]);
     dns.values(
         "resolves",
-        &[(
-            "lookups[\"counter-0\"][\"counter-1.counter-headless\"].addresses",
-            json!(["10.244.0.9"]),
-        )],
+        &[("lookups[\"counter-0\"][\"counter-1.counter-headless\"].addresses", json!(["10.244.0.9"]))],
     );
     (lab, record)
 }
@@ -201,10 +161,7 @@ pub(crate) fn failing() -> (LabSpec, Record) {
     let persistence = &mut record.experiments[0];
     persistence.commands(
         "counts-after",
-        [command(
-            "kubectl exec counter-0 --namespace persistence -- cat /data/visits",
-            "0\n",
-        )],
+        [command("kubectl exec counter-0 --namespace persistence -- cat /data/visits", "0\n")],
     );
     persistence.values(
         "count-survives",
@@ -262,27 +219,18 @@ impl ExperimentRecord {
 
     /// The step of that name.
     pub(crate) fn step(&mut self, name: &str) -> &mut StepRecord {
-        self.steps
-            .iter_mut()
-            .find(|step| step.name == name)
-            .expect("the fixture has the step")
+        self.steps.iter_mut().find(|step| step.name == name).expect("the fixture has the step")
     }
 
     /// The claim of that id.
     pub(crate) fn claim(&mut self, id: &str) -> &mut ClaimRecord {
-        self.claims
-            .iter_mut()
-            .find(|claim| claim.id == id)
-            .expect("the fixture has the claim")
+        self.claims.iter_mut().find(|claim| claim.id == id).expect("the fixture has the claim")
     }
 
     fn values(&mut self, claim: &str, values: &[(&str, Value)]) {
         self.claim(claim).values = values
             .iter()
-            .map(|(part, value)| Seen {
-                part: (*part).to_owned(),
-                value: value.clone(),
-            })
+            .map(|(part, value)| Seen { part: (*part).to_owned(), value: value.clone() })
             .collect();
     }
 }
@@ -303,10 +251,7 @@ fn record(lab: &LabSpec) -> Record {
         .map(|(name, version)| (name.to_owned(), version.to_owned()))
         .into(),
         stages: [("build", 2_100), ("cluster", 12_000), ("experiments", 17_300)]
-            .map(|(name, duration_ms)| Stage {
-                name: name.to_owned(),
-                duration_ms,
-            })
+            .map(|(name, duration_ms)| Stage { name: name.to_owned(), duration_ms })
             .into(),
         rubric: lab
             .rubric

@@ -26,12 +26,7 @@ pub fn grade(lab: &LabSpec, record: &Record, headings: &Headings) -> Grade {
             // others into points for headings.
             let left_over = criterion.points - items.iter().map(|item| item.of).sum::<f64>();
             let share = left_over.max(0.0) / criterion.sections.len().max(1) as f64;
-            items.extend(
-                criterion
-                    .sections
-                    .iter()
-                    .map(|heading| heading_item(heading, share, headings)),
-            );
+            items.extend(criterion.sections.iter().map(|heading| heading_item(heading, share, headings)));
             CriterionGrade {
                 id: criterion.id.clone(),
                 title: criterion.title.clone(),
@@ -164,10 +159,7 @@ fn claim_items(lab: &LabSpec, record: &Record, criterion: &str) -> Vec<Item> {
     declared
         .filter(|claim| claim.criterion == criterion)
         .map(|claim| {
-            let judged = record
-                .experiments
-                .iter()
-                .flat_map(|experiment| &experiment.claims);
+            let judged = record.experiments.iter().flat_map(|experiment| &experiment.claims);
             let judged = judged.into_iter().find(|judged| judged.id == claim.id);
             let standing = match judged.map(|judged| judged.verdict) {
                 Some(Verdict::Holds) => Standing::Earned,
@@ -180,11 +172,7 @@ fn claim_items(lab: &LabSpec, record: &Record, criterion: &str) -> Vec<Item> {
                 kind: ItemKind::Claim,
                 id: claim.id.clone(),
                 says: claim.says.clone(),
-                points: if standing == Standing::Earned {
-                    claim.points
-                } else {
-                    0.0
-                },
+                points: if standing == Standing::Earned { claim.points } else { 0.0 },
                 of: claim.points,
                 standing,
                 why: judged.and_then(|judged| judged.message.clone()),
@@ -204,26 +192,16 @@ fn heading_item(heading: &str, share: f64, headings: &Headings) -> Item {
         says: heading.to_owned(),
         points: if why.is_none() { share } else { 0.0 },
         of: share,
-        standing: if why.is_none() {
-            Standing::Earned
-        } else {
-            Standing::Lost
-        },
+        standing: if why.is_none() { Standing::Earned } else { Standing::Lost },
         why,
     }
 }
 
 fn outcome(record: &Record) -> Outcome {
-    let mut claims = record
-        .experiments
-        .iter()
-        .flat_map(|experiment| &experiment.claims);
+    let mut claims = record.experiments.iter().flat_map(|experiment| &experiment.claims);
     if record.broke.is_some() {
         Outcome::Broke
-    } else if record
-        .experiments
-        .iter()
-        .any(|experiment| experiment.failure.is_some())
+    } else if record.experiments.iter().any(|experiment| experiment.failure.is_some())
         || claims.any(|claim| matches!(claim.verdict, Verdict::Fails | Verdict::NotJudged))
     {
         Outcome::Fails
@@ -233,11 +211,7 @@ fn outcome(record: &Record) -> Outcome {
 }
 
 fn sum_of(items: &[Item], standing: Standing) -> f64 {
-    items
-        .iter()
-        .filter(|item| item.standing == standing)
-        .map(|item| item.of)
-        .sum()
+    items.iter().filter(|item| item.standing == standing).map(|item| item.of).sum()
 }
 
 /// Sums of thirds and tenths come out a hair beside the number a rubric means.
@@ -257,32 +231,18 @@ mod tests {
     #[test]
     fn a_run_in_which_everything_holds_earns_everything() {
         let (lab, record) = fixture::passing();
-        let grade = grade(
-            &lab,
-            &record,
-            &headings(&["Overview", "Persistence test", "Network identity"]),
-        );
-        assert_eq!(
-            (grade.points, grade.of, grade.outcome),
-            (6.5, 6.5, Outcome::Holds)
-        );
+        let grade = grade(&lab, &record, &headings(&["Overview", "Persistence test", "Network identity"]));
+        assert_eq!((grade.points, grade.of, grade.outcome), (6.5, 6.5, Outcome::Holds));
     }
 
     #[test]
     fn headings_share_what_the_claims_of_their_criterion_leave_over() {
         let (lab, record) = fixture::passing();
         let grade = grade(&lab, &record, &headings(&["overview", "Persistence test"]));
-        let documentation = grade
-            .criteria
-            .iter()
-            .find(|criterion| criterion.id == "documentation")
-            .unwrap();
+        let documentation = grade.criteria.iter().find(|criterion| criterion.id == "documentation").unwrap();
         assert_eq!((documentation.points, documentation.of), (1.0, 1.5));
         assert_eq!(documentation.earned(ItemKind::Heading), (2, 3));
-        assert_eq!(
-            documentation.items.last().unwrap().why.as_deref(),
-            Some("the page has no such heading")
-        );
+        assert_eq!(documentation.items.last().unwrap().why.as_deref(), Some("the page has no such heading"));
     }
 
     #[test]
@@ -290,11 +250,7 @@ mod tests {
         let (mut lab, mut record) = fixture::passing();
         lab.experiments[2].claims[0].criterion = "documentation".to_owned();
         record.experiments[2].claims[0].verdict = Verdict::Fails;
-        let grade = grade(
-            &lab,
-            &record,
-            &headings(&["Overview", "Persistence test", "Network identity"]),
-        );
+        let grade = grade(&lab, &record, &headings(&["Overview", "Persistence test", "Network identity"]));
         let documentation = grade.criteria.iter().find(|it| it.id == "documentation").unwrap();
         assert_eq!((documentation.points, documentation.of), (0.5, 1.5));
     }
@@ -310,11 +266,7 @@ mod tests {
     #[test]
     fn a_claim_that_fails_or_was_not_judged_earns_nothing_and_fails_the_run() {
         let (lab, record) = fixture::failing();
-        let grade = grade(
-            &lab,
-            &record,
-            &headings(&["Overview", "Persistence test", "Network identity"]),
-        );
+        let grade = grade(&lab, &record, &headings(&["Overview", "Persistence test", "Network identity"]));
         assert_eq!(grade.outcome, Outcome::Fails);
         let standing = |id: &str| {
             let mut items = grade.criteria.iter().flat_map(|criterion| &criterion.items);
@@ -340,11 +292,7 @@ mod tests {
         let claim = &mut record.experiments[0].claims[0];
         claim.verdict = Verdict::Skipped;
         let lost = claim.points;
-        let grade = grade(
-            &lab,
-            &record,
-            &headings(&["Overview", "Persistence test", "Network identity"]),
-        );
+        let grade = grade(&lab, &record, &headings(&["Overview", "Persistence test", "Network identity"]));
         assert_eq!((grade.points, grade.of), (6.5 - lost, 6.5 - lost));
         assert_eq!(grade.outcome, Outcome::Holds);
     }
@@ -353,11 +301,7 @@ mod tests {
     fn experiments_that_did_not_run_give_their_points_to_nobody() {
         let (lab, mut record) = fixture::passing();
         record.experiments.truncate(1);
-        let grade = grade(
-            &lab,
-            &record,
-            &headings(&["Overview", "Persistence test", "Network identity"]),
-        );
+        let grade = grade(&lab, &record, &headings(&["Overview", "Persistence test", "Network identity"]));
         assert_eq!(grade.of, 6.5);
         assert_eq!(grade.points + grade.not_run, 6.5);
         assert!(grade.not_run > 0.0);
@@ -367,10 +311,7 @@ mod tests {
     fn points_are_written_without_needless_zeros() {
         assert_eq!(
             ["2", "0.5", "0.33", "12.5", "0"],
-            [2.0, 0.5, 1.0 / 3.0, 12.5, 0.0]
-                .map(written)
-                .each_ref()
-                .map(String::as_str)
+            [2.0, 0.5, 1.0 / 3.0, 12.5, 0.0].map(written).each_ref().map(String::as_str)
         );
     }
 }

@@ -31,9 +31,7 @@ fn suite(experiment: &ExperimentRecord) -> TestSuite {
         suite.add_test_case(error("every step succeeds", failure));
     }
     suite.add_test_cases(experiment.claims.iter().map(case));
-    suite.set_system_out(transcript(
-        experiment.steps.iter().flat_map(|step| &step.commands),
-    ));
+    suite.set_system_out(transcript(experiment.steps.iter().flat_map(|step| &step.commands)));
     if !experiment.diagnostics.is_empty() {
         suite.set_system_err(transcript(&experiment.diagnostics));
     }
@@ -69,18 +67,12 @@ fn case(claim: &ClaimRecord) -> TestCase {
 
 fn error(name: &str, why: &str) -> TestCase {
     let mut status = TestCaseStatus::non_success(NonSuccessKind::Error);
-    status
-        .set_message(why.lines().next().unwrap_or_default())
-        .set_description(why);
+    status.set_message(why.lines().next().unwrap_or_default()).set_description(why);
     TestCase::new(name, status)
 }
 
 fn transcript<'a>(commands: impl IntoIterator<Item = &'a CommandRecord>) -> String {
-    commands
-        .into_iter()
-        .map(console_text)
-        .collect::<Vec<_>>()
-        .join("\n")
+    commands.into_iter().map(console_text).collect::<Vec<_>>().join("\n")
 }
 
 #[cfg(test)]

@@ -18,13 +18,11 @@ pub fn lanes(timeline: &[Transition], until_ms: u64) -> Vec<Lane> {
         }
         let (stem, ordinal) = natural(&transition.name);
         // Pods first; names by their ordinal, so that counter-10 stands below counter-2.
-        let lane = lanes
-            .entry((!is_pod, stem, ordinal, transition.name.clone()))
-            .or_insert_with(|| Lane {
-                name: transition.name.clone(),
-                is_pod,
-                lives: Vec::new(),
-            });
+        let lane = lanes.entry((!is_pod, stem, ordinal, transition.name.clone())).or_insert_with(|| Lane {
+            name: transition.name.clone(),
+            is_pod,
+            lives: Vec::new(),
+        });
         lane.see(transition);
     }
     let mut lanes: Vec<Lane> = lanes.into_values().collect();
@@ -105,11 +103,7 @@ impl Lane {
             self.lives.push(Life {
                 uid: transition.uid.clone(),
                 revision: None,
-                spans: vec![Span {
-                    phase: Phase::Pending,
-                    from_ms: at,
-                    until_ms: at,
-                }],
+                spans: vec![Span { phase: Phase::Pending, from_ms: at, until_ms: at }],
                 restarts: Vec::new(),
                 open: true,
             });
@@ -144,10 +138,7 @@ impl Life {
     }
 
     fn moments(&mut self) -> impl Iterator<Item = &mut u64> {
-        let spans = self
-            .spans
-            .iter_mut()
-            .flat_map(|span| [&mut span.from_ms, &mut span.until_ms]);
+        let spans = self.spans.iter_mut().flat_map(|span| [&mut span.from_ms, &mut span.until_ms]);
         spans.chain(&mut self.restarts)
     }
 
@@ -178,11 +169,7 @@ impl Life {
         if last.until_ms == last.from_ms {
             last.phase = phase;
         } else {
-            self.spans.push(Span {
-                phase,
-                from_ms: at,
-                until_ms: at,
-            });
+            self.spans.push(Span { phase, from_ms: at, until_ms: at });
         }
     }
 
@@ -196,10 +183,7 @@ impl Life {
 
 /// A name without its ordinal, and the ordinal.
 fn natural(name: &str) -> (String, u64) {
-    match name
-        .rsplit_once('-')
-        .and_then(|(stem, end)| Some((stem, end.parse().ok()?)))
-    {
+    match name.rsplit_once('-').and_then(|(stem, end)| Some((stem, end.parse().ok()?))) {
         Some((stem, ordinal)) => (stem.to_owned(), ordinal),
         None => (name.to_owned(), 0),
     }
@@ -211,20 +195,15 @@ mod tests {
     use super::*;
 
     fn spans(life: &Life) -> Vec<(Phase, u64, u64)> {
-        life.spans
-            .iter()
-            .map(|span| (span.phase, span.from_ms, span.until_ms))
-            .collect()
+        life.spans.iter().map(|span| (span.phase, span.from_ms, span.until_ms)).collect()
     }
 
     #[test]
     fn a_pod_that_comes_back_under_its_name_is_another_life_in_the_same_lane() {
         let (_, record) = fixture::passing();
         let lanes = lanes(&record.experiments[0].timeline, 11_000);
-        let names: Vec<_> = lanes
-            .iter()
-            .map(|lane| (lane.name.as_str(), lane.is_pod, lane.lives.len()))
-            .collect();
+        let names: Vec<_> =
+            lanes.iter().map(|lane| (lane.name.as_str(), lane.is_pod, lane.lives.len())).collect();
         assert_eq!(
             names,
             [
@@ -270,16 +249,8 @@ mod tests {
         let mut timeline = record.experiments[1].timeline.clone();
         let before = lanes(&timeline, 11_000);
         let first = timeline[0].clone();
-        let told = |what: &str, at_ms: u64| Transition {
-            what: what.to_owned(),
-            at_ms,
-            ..first.clone()
-        };
-        timeline.extend([
-            told("running", 3_000),
-            told("unready", 8_300),
-            told("ready", 8_400),
-        ]);
+        let told = |what: &str, at_ms: u64| Transition { what: what.to_owned(), at_ms, ..first.clone() };
+        timeline.extend([told("running", 3_000), told("unready", 8_300), told("ready", 8_400)]);
         timeline.sort_by_key(|transition| transition.at_ms);
         assert_eq!(lanes(&timeline, 11_000), before);
     }
@@ -288,16 +259,9 @@ mod tests {
     fn a_pod_that_did_its_work_ends_though_its_object_stays() {
         let (_, record) = fixture::passing();
         let mut timeline = record.experiments[1].timeline[..4].to_vec();
-        let told = |what: &str, at_ms: u64| Transition {
-            what: what.to_owned(),
-            at_ms,
-            ..timeline[0].clone()
-        };
-        let more = [
-            told("succeeded", 2_500),
-            told("unready", 2_600),
-            told("deleted", 9_000),
-        ];
+        let told =
+            |what: &str, at_ms: u64| Transition { what: what.to_owned(), at_ms, ..timeline[0].clone() };
+        let more = [told("succeeded", 2_500), told("unready", 2_600), told("deleted", 9_000)];
         timeline.extend(more);
         assert_eq!(lanes(&timeline, 11_000)[0].lives[0].until_ms(), 2_500);
     }
@@ -307,11 +271,8 @@ mod tests {
         let (_, record) = fixture::passing();
         let mut timeline = record.experiments[1].timeline.clone();
         let before = lanes(&timeline, 11_000);
-        let relisted = |it: &Transition| Transition {
-            name: String::new(),
-            what: "relisted".to_owned(),
-            ..it.clone()
-        };
+        let relisted =
+            |it: &Transition| Transition { name: String::new(), what: "relisted".to_owned(), ..it.clone() };
         timeline.push(relisted(&timeline[0]));
         assert_eq!(lanes(&timeline, 11_000), before);
     }

@@ -45,11 +45,7 @@ pub struct Fault {
 
 impl fmt::Display for Fault {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            out,
-            "{}:{}: {}\n  next: {}",
-            self.path, self.line, self.what, self.next
-        )
+        write!(out, "{}:{}: {}\n  next: {}", self.path, self.line, self.what, self.next)
     }
 }
 
@@ -104,10 +100,8 @@ impl Page {
     pub fn faults(&self, lab: &LabSpec, record: Option<&Record>) -> Vec<Fault> {
         let mut faults = self.faults.clone();
         for block in self.blocks() {
-            if let Err((what, next)) = block
-                .selector
-                .parse::<Selector>()
-                .and_then(|selector| selector.check(lab))
+            if let Err((what, next)) =
+                block.selector.parse::<Selector>().and_then(|selector| selector.check(lab))
             {
                 faults.push(self.fault(block.line, what, next));
             }
@@ -138,15 +132,10 @@ impl Page {
     pub fn headings(&self, faults: &[Fault]) -> Headings {
         let mut found = Headings::new();
         for (place, heading) in self.headings.iter().enumerate() {
-            let after = self.headings[place + 1..]
-                .iter()
-                .find(|next| next.level <= heading.level);
+            let after = self.headings[place + 1..].iter().find(|next| next.level <= heading.level);
             let end = after.map_or(usize::MAX, |next| next.line);
             let within = |line: usize| (heading.line..end).contains(&line);
-            let filled = self
-                .headings
-                .iter()
-                .any(|other| within(other.line) && other.filled);
+            let filled = self.headings.iter().any(|other| within(other.line) && other.filled);
             let fault = faults.iter().find(|fault| within(fault.line));
             let why = match fault {
                 Some(fault) => Some(format!("{}:{}: {}", fault.path, fault.line, fault.what)),
@@ -160,35 +149,22 @@ impl Page {
 
     /// Named steps with output and no block. Told at the last block of their experiment, where the author looks.
     fn unshown(&self, lab: &LabSpec, record: &Record) -> Vec<Fault> {
-        let selectors: Vec<(usize, Selector)> = self
-            .blocks()
-            .filter_map(|block| Some((block.line, block.selector.parse().ok()?)))
-            .collect();
+        let selectors: Vec<(usize, Selector)> =
+            self.blocks().filter_map(|block| Some((block.line, block.selector.parse().ok()?))).collect();
         let mut faults = Vec::new();
         for experiment in &lab.experiments {
-            let Some(recorded) = record
-                .experiments
-                .iter()
-                .find(|recorded| recorded.id == experiment.id)
+            let Some(recorded) = record.experiments.iter().find(|recorded| recorded.id == experiment.id)
             else {
                 continue;
             };
-            if selectors
-                .iter()
-                .any(|(_, selector)| *selector == Selector::Rest(experiment.id.clone()))
-            {
+            if selectors.iter().any(|(_, selector)| *selector == Selector::Rest(experiment.id.clone())) {
                 continue;
             }
             let named: BTreeSet<_> = experiment.steps.iter().filter_map(Step::name).collect();
-            let here = selectors
-                .iter()
-                .filter(|(_, selector)| selector.experiment() == Some(&experiment.id));
+            let here = selectors.iter().filter(|(_, selector)| selector.experiment() == Some(&experiment.id));
             let line = here.map(|(line, _)| *line).max().unwrap_or(self.lines);
             for step in &recorded.steps {
-                let shown = Selector::Run {
-                    experiment: experiment.id.clone(),
-                    step: step.name.clone(),
-                };
+                let shown = Selector::Run { experiment: experiment.id.clone(), step: step.name.clone() };
                 if named.contains(step.name.as_str())
                     && !step.commands.is_empty()
                     && !selectors.iter().any(|(_, selector)| *selector == shown)
@@ -205,12 +181,7 @@ impl Page {
     }
 
     fn fault(&self, line: usize, what: String, next: String) -> Fault {
-        Fault {
-            path: self.path.clone(),
-            line,
-            what,
-            next,
-        }
+        Fault { path: self.path.clone(), line, what, next }
     }
 }
 
@@ -231,15 +202,8 @@ impl Block {
 
 fn block_text(selector: &str, content: &str) -> String {
     let content = content.trim_matches('\n');
-    let content = if content.is_empty() {
-        String::new()
-    } else {
-        format!("\n{content}\n\n")
-    };
-    format!(
-        "<!-- lab:begin {selector} -->\n{content}<!-- lab:end sha256={} -->\n",
-        checksum(&content)
-    )
+    let content = if content.is_empty() { String::new() } else { format!("\n{content}\n\n") };
+    format!("<!-- lab:begin {selector} -->\n{content}<!-- lab:end sha256={} -->\n", checksum(&content))
 }
 
 /// Sixteen hexadecimal digits: enough against a slip of the hand, short enough to read past. Blanks at line ends
@@ -272,12 +236,7 @@ impl Parser {
             faults: Vec::new(),
             lines: 0,
         };
-        Self {
-            page,
-            prose: String::new(),
-            fence: None,
-            block: None,
-        }
+        Self { page, prose: String::new(), fence: None, block: None }
     }
 
     fn run(mut self, text: &str) -> Page {
@@ -286,12 +245,7 @@ impl Parser {
             let trimmed = line.trim();
             match (Marker::read(trimmed), self.block.is_some()) {
                 (Some(marker), _) if self.fence.is_none() => self.marker(at + 1, marker),
-                (_, true) => self
-                    .block
-                    .as_mut()
-                    .expect("a block is open")
-                    .content
-                    .push_str(line),
+                (_, true) => self.block.as_mut().expect("a block is open").content.push_str(line),
                 (_, false) => self.prose_line(at + 1, line, trimmed),
             }
         }
@@ -309,12 +263,7 @@ impl Parser {
                     self.unended();
                 }
                 self.page.parts.push(Part::Prose(std::mem::take(&mut self.prose)));
-                self.block = Some(Block {
-                    line,
-                    selector,
-                    content: String::new(),
-                    checksum: None,
-                });
+                self.block = Some(Block { line, selector, content: String::new(), checksum: None });
                 if let Some(heading) = self.page.headings.last_mut() {
                     heading.filled = true;
                 }
@@ -343,10 +292,7 @@ impl Parser {
 
     fn prose_line(&mut self, number: usize, line: &str, trimmed: &str) {
         self.prose += line;
-        let fence: String = trimmed
-            .chars()
-            .take_while(|mark| ['`', '~'].contains(mark))
-            .collect();
+        let fence: String = trimmed.chars().take_while(|mark| ['`', '~'].contains(mark)).collect();
         match &self.fence {
             Some(open) if fence.starts_with(open.as_str()) && trimmed == fence => self.fence = None,
             None if fence.len() >= 3 => self.fence = Some(fence),
@@ -356,12 +302,7 @@ impl Parser {
         let title = trimmed[level..].trim().trim_end_matches('#').trim_end();
         if self.fence.is_none() && (1..=6).contains(&level) && trimmed[level..].starts_with(' ') {
             let text = title.to_owned();
-            self.page.headings.push(Heading {
-                line: number,
-                level,
-                text,
-                filled: false,
-            });
+            self.page.headings.push(Heading { line: number, level, text, filled: false });
         } else if let (false, Some(heading)) = (trimmed.is_empty(), self.page.headings.last_mut()) {
             heading.filled = true;
         }
@@ -375,10 +316,9 @@ impl Parser {
             format!("block `{}` has no end", block.selector),
             "add `<!-- lab:end -->` where it ends",
         );
-        self.page.parts.push(Part::Prose(format!(
-            "<!-- lab:begin {} -->\n{}",
-            block.selector, block.content
-        )));
+        self.page
+            .parts
+            .push(Part::Prose(format!("<!-- lab:begin {} -->\n{}", block.selector, block.content)));
     }
 
     fn fault(&mut self, line: usize, what: String, next: &str) {
@@ -425,11 +365,7 @@ mod tests {
 
     fn faults(text: &str) -> Vec<String> {
         let (lab, record) = fixture::passing();
-        parse(text)
-            .faults(&lab, Some(&record))
-            .iter()
-            .map(ToString::to_string)
-            .collect()
+        parse(text).faults(&lab, Some(&record)).iter().map(ToString::to_string).collect()
     }
 
     /// The fixture's page, filled with something recognisable.
@@ -455,16 +391,10 @@ mod tests {
 
     #[test]
     fn one_changed_digit_in_a_block_is_told_with_its_line() {
-        let edited = filled().replacen(
-            "shows run persistence/before: 7",
-            "shows run persistence/before: 8",
-            1,
-        );
-        let line = edited
-            .lines()
-            .position(|line| line == "<!-- lab:begin run persistence/before -->")
-            .unwrap()
-            + 1;
+        let edited =
+            filled().replacen("shows run persistence/before: 7", "shows run persistence/before: 8", 1);
+        let line =
+            edited.lines().position(|line| line == "<!-- lab:begin run persistence/before -->").unwrap() + 1;
         assert_eq!(
             faults(&edited),
             [format!(
@@ -484,41 +414,20 @@ mod tests {
     fn a_marker_without_its_partner_is_told_and_nothing_is_lost() {
         let text = "a\n<!-- lab:begin rubric -->\nb\n<!-- lab:begin versions -->\n<!-- lab:end -->\n<!-- lab:end -->\n";
         let page = parse(text);
-        let told: Vec<_> = page
-            .faults
-            .iter()
-            .map(|fault| (fault.line, fault.what.as_str()))
-            .collect();
-        assert_eq!(
-            told,
-            [
-                (2, "block `rubric` has no end"),
-                (6, "`lab:end` without a `lab:begin` above it")
-            ]
-        );
-        assert!(
-            page.filled(|_| String::new())
-                .contains("<!-- lab:begin rubric -->\nb\n")
-        );
-        assert_eq!(
-            parse("<!-- lab:begin rubric -->\nb").faults[0].what,
-            "block `rubric` has no end"
-        );
+        let told: Vec<_> = page.faults.iter().map(|fault| (fault.line, fault.what.as_str())).collect();
+        assert_eq!(told, [(2, "block `rubric` has no end"), (6, "`lab:end` without a `lab:begin` above it")]);
+        assert!(page.filled(|_| String::new()).contains("<!-- lab:begin rubric -->\nb\n"));
+        assert_eq!(parse("<!-- lab:begin rubric -->\nb").faults[0].what, "block `rubric` has no end");
     }
 
     #[test]
     fn selectors_nobody_knows_and_blocks_that_name_nothing_are_told() {
         let told = |selector: &str| {
-            let text = format!(
-                "{}<!-- lab:begin {selector} -->\n<!-- lab:end -->\n",
-                fixture::PAGE
-            );
+            let text = format!("{}<!-- lab:begin {selector} -->\n<!-- lab:end -->\n", fixture::PAGE);
             let line = fixture::PAGE.lines().count() + 1;
             let [fault] = faults(&text).try_into().expect("one fault");
-            let (place, what) = fault
-                .split_once(": ")
-                .map(|(place, what)| (place.to_owned(), what.to_owned()))
-                .unwrap();
+            let (place, what) =
+                fault.split_once(": ").map(|(place, what)| (place.to_owned(), what.to_owned())).unwrap();
             assert_eq!(place, format!("docs/PAGE.md:{line}"));
             what
         };
@@ -543,30 +452,16 @@ mod tests {
 
     #[test]
     fn a_named_step_with_output_that_no_block_shows_is_told() {
-        let text = fixture::PAGE.replace(
-            "<!-- lab:begin run persistence/counts -->\n<!-- lab:end -->\n",
-            "",
-        );
+        let text = fixture::PAGE.replace("<!-- lab:begin run persistence/counts -->\n<!-- lab:end -->\n", "");
         let told = faults(&text);
         assert_eq!(told.len(), 1);
-        assert!(
-            told[0].contains("no block shows step `persistence/counts`"),
-            "{told:?}"
-        );
-        assert!(
-            told[0].contains("`<!-- lab:begin run persistence/counts -->`"),
-            "{told:?}"
-        );
+        assert!(told[0].contains("no block shows step `persistence/counts`"), "{told:?}");
+        assert!(told[0].contains("`<!-- lab:begin run persistence/counts -->`"), "{told:?}");
     }
 
     #[test]
     fn markers_in_a_code_block_of_the_prose_are_text() {
-        assert_eq!(
-            parse("````\n```\n<!-- lab:begin rubric -->\n````\n")
-                .blocks()
-                .count(),
-            0
-        );
+        assert_eq!(parse("````\n```\n<!-- lab:begin rubric -->\n````\n").blocks().count(), 0);
     }
 
     #[test]
@@ -577,18 +472,8 @@ mod tests {
         let headings = page.headings(&page.faults(&lab, None));
         assert_eq!(headings["overview"], None);
         assert_eq!(headings["persistence test"], None);
-        assert!(
-            headings["network identity"]
-                .as_ref()
-                .unwrap()
-                .contains("edited by hand")
-        );
-        assert!(
-            headings["empty"]
-                .as_ref()
-                .unwrap()
-                .contains("nothing stands under it")
-        );
+        assert!(headings["network identity"].as_ref().unwrap().contains("edited by hand"));
+        assert!(headings["empty"].as_ref().unwrap().contains("nothing stands under it"));
         assert!(!headings.contains_key("lookups"));
     }
 }

@@ -46,26 +46,15 @@ pub struct Place {
 pub fn places(record: &Record) -> Vec<Place> {
     let mut run = format!("lab {} · {}\n", record.lab, record.title);
     if let Some(version) = record.versions.get("kubernetes") {
-        run += &format!(
-            "kubernetes {}\n",
-            version.splitn(3, '.').take(2).collect::<Vec<_>>().join(".")
-        );
+        run += &format!("kubernetes {}\n", version.splitn(3, '.').take(2).collect::<Vec<_>>().join("."));
     }
     for criterion in &record.rubric {
-        run += &format!(
-            "{} {} {}\n",
-            criterion.id,
-            criterion.points,
-            criterion.sections.join(", ")
-        );
+        run += &format!("{} {} {}\n", criterion.id, criterion.points, criterion.sections.join(", "));
     }
     if let Some(broke) = &record.broke {
         run += &format!("broke: {}\n", Redactor::default().text(broke));
     }
-    let mut places = vec![Place {
-        name: "run".to_owned(),
-        text: run,
-    }];
+    let mut places = vec![Place { name: "run".to_owned(), text: run }];
     for experiment in &record.experiments {
         experiment_places(experiment, &mut places);
     }
@@ -79,10 +68,7 @@ fn experiment_places(experiment: &ExperimentRecord, places: &mut Vec<Place>) {
     if let Some(failure) = &experiment.failure {
         head += &redactor.text(failure);
     }
-    places.push(Place {
-        name: format!("experiment {id}"),
-        text: head,
-    });
+    places.push(Place { name: format!("experiment {id}"), text: head });
     for step in &experiment.steps {
         let mut text = String::new();
         for command in &step.commands {
@@ -91,20 +77,12 @@ fn experiment_places(experiment: &ExperimentRecord, places: &mut Vec<Place>) {
         if let Some(error) = &step.error {
             text += &format!("error: {}\n", redactor.text(error));
         }
-        places.push(Place {
-            name: format!("step {id}/{}", step.name),
-            text,
-        });
+        places.push(Place { name: format!("step {id}/{}", step.name), text });
     }
     let mut claims = String::new();
     for claim in &experiment.claims {
         let verdict = serde_json::to_value(claim.verdict).expect("a verdict is plain data");
-        claims += &format!(
-            "{} {}: {}\n",
-            claim.id,
-            verdict.as_str().unwrap_or_default(),
-            claim.says
-        );
+        claims += &format!("{} {}: {}\n", claim.id, verdict.as_str().unwrap_or_default(), claim.says);
         for seen in &claim.values {
             let value = redactor.value(&seen.part, &seen.value);
             claims += &format!("  {} = {value}\n", seen.part);
@@ -113,10 +91,7 @@ fn experiment_places(experiment: &ExperimentRecord, places: &mut Vec<Place>) {
             claims += &format!("  {}\n", redactor.text(message));
         }
     }
-    places.push(Place {
-        name: format!("claims of {id}"),
-        text: claims,
-    });
+    places.push(Place { name: format!("claims of {id}"), text: claims });
 }
 
 /// Redacts the texts of one experiment, remembering the numbers it gave.
@@ -184,10 +159,9 @@ impl Redactor {
             }
             Value::String(text) => Value::from(self.text(text).trim_end_matches('\n')),
             Value::Array(items) => items.iter().map(|item| self.value(name, item)).collect(),
-            Value::Object(entries) => entries
-                .iter()
-                .map(|(key, item)| (self.words(key), self.value(key, item)))
-                .collect(),
+            Value::Object(entries) => {
+                entries.iter().map(|(key, item)| (self.words(key), self.value(key, item))).collect()
+            }
             other => other.clone(),
         }
     }
@@ -201,10 +175,7 @@ impl Redactor {
         let named_by_chance = |row: &Vec<String>| row.first().is_some_and(|name| HASH.is_match(name));
         for group in rows[1..].chunk_by_mut(|one, other| named_by_chance(one) && named_by_chance(other)) {
             group.sort_by_cached_key(|row| {
-                let mut unnumbered = Redactor {
-                    unnumbered: true,
-                    ..Redactor::default()
-                };
+                let mut unnumbered = Redactor { unnumbered: true, ..Redactor::default() };
                 redacted_cells(&mut unnumbered, &headings, row)
             });
         }
@@ -391,10 +362,7 @@ mod tests {
         let mut redactor = Redactor::default();
         let old = "0f8fad5b-d9cb-469f-a165-70867728950e";
         let new = "7c9e6679-7425-40de-944b-e07fc1f90ae7";
-        assert_eq!(
-            redactor.text(&format!("{old} {new} {old}")),
-            "<uid-1> <uid-2> <uid-1>\n"
-        );
+        assert_eq!(redactor.text(&format!("{old} {new} {old}")), "<uid-1> <uid-2> <uid-1>\n");
         assert_eq!(
             redactor.text("counter-6d4b9c7f8 counter-5c9f7b8d4f counter-6d4b9c7f8"),
             "counter-<hash-1> counter-<hash-2> counter-<hash-1>\n"
@@ -405,29 +373,17 @@ mod tests {
     fn every_mark_stands_for_what_it_says() {
         for (text, expected) in [
             ("LAST DEPLOYED: Sat Nov 21 16:37:12 2026", "LAST DEPLOYED: <time>"),
-            (
-                "Start Time:   Sat, 21 Nov 2026 16:37:12 +0000",
-                "Start Time:   <time>",
-            ),
+            ("Start Time:   Sat, 21 Nov 2026 16:37:12 +0000", "Start Time:   <time>"),
             ("at 2026-11-21T16:37:12Z", "at <time>"),
-            (
-                "Forwarding from 127.0.0.1:41873 -> 8000",
-                "Forwarding from <ip>:<port> -> 8000",
-            ),
+            ("Forwarding from 127.0.0.1:41873 -> 8000", "Forwarding from <ip>:<port> -> 8000"),
             ("10.244.0.5:8000", "<ip>:8000"),
             ("8000:31234/TCP", "8000:<port>/TCP"),
             ("Address: fd00:10:244::5", "Address: <ip>"),
             ("10-244-0-5.counter.dns.svc", "<ip>.counter.dns.svc"),
             ("counter-7d4b9c7f88-x2x9z", "counter-<hash-1>"),
-            (
-                "counter-0 counter-headless data-counter-0",
-                "counter-0 counter-headless data-counter-0",
-            ),
+            ("counter-0 counter-headless data-counter-0", "counter-0 counter-headless data-counter-0"),
             ("resourceVersion: \"812\"", "resourceVersion: \"<version>\""),
-            (
-                "Liveness: delay=0s timeout=1s period=2s",
-                "Liveness: delay=0s timeout=1s period=2s",
-            ),
+            ("Liveness: delay=0s timeout=1s period=2s", "Liveness: delay=0s timeout=1s period=2s"),
             (&format!("sha256:{}", "0af9".repeat(16)), "sha256:<digest>"),
             ("v1.37.0", "v1.37.0"),
             ("64Mi 10m", "64Mi 10m"),
@@ -451,10 +407,8 @@ mod tests {
     fn answers_of_a_name_server_compare_in_any_order() {
         let answers = |first: &str, second: &str| {
             let mut redactor = Redactor::default();
-            redactor.command(
-                &fixture::command("nslookup a", &format!("Name: {first}\nName: {second}\n")),
-                true,
-            )
+            redactor
+                .command(&fixture::command("nslookup a", &format!("Name: {first}\nName: {second}\n")), true)
         };
         assert_eq!(answers("a", "b"), answers("b", "a"));
         assert_ne!(answers("a", "b"), answers("a", "c"));
@@ -477,19 +431,15 @@ mod tests {
              plain-5c9f7b8d4f-ddddd   1/1     Running   0            6s\n",
         );
         assert_eq!(one, other);
-        assert!(
-            one.contains("plain-<hash-2>   0/1     <crashing>   <restarts>"),
-            "{one}"
-        );
+        assert!(one.contains("plain-<hash-2>   0/1     <crashing>   <restarts>"), "{one}");
         assert_ne!(one, redacted(&"NAME READY\n".repeat(2)));
     }
 
     #[test]
     fn an_output_that_says_few_things_often_compares_by_what_it_says() {
         let answers = |pods: &[&str]| {
-            let lines: Vec<_> = (0..40)
-                .map(|at| format!("{{\"pod\":\"{}\"}}\n", pods[at * at % 7 % pods.len()]))
-                .collect();
+            let lines: Vec<_> =
+                (0..40).map(|at| format!("{{\"pod\":\"{}\"}}\n", pods[at * at % 7 % pods.len()])).collect();
             Redactor::default().command(&fixture::command("kubectl exec", &lines.concat()), false)
         };
         assert_eq!(answers(&["a", "b", "c"]), answers(&["c", "b", "a"]));
@@ -501,23 +451,15 @@ mod tests {
         let (_, one) = fixture::passing();
         let mut other = one.clone();
         other.duration_ms += 5;
-        other
-            .versions
-            .insert("revision".to_owned(), "aaaaaaa (clean)".to_owned());
+        other.versions.insert("revision".to_owned(), "aaaaaaa (clean)".to_owned());
         let persistence = &mut other.experiments[0];
         persistence.timeline.clear();
-        persistence.commands(
-            "visits",
-            [fixture::command("curl --silent http://127.0.0.1:45021/", "7\n")],
-        );
+        persistence.commands("visits", [fixture::command("curl --silent http://127.0.0.1:45021/", "7\n")]);
         assert_eq!(places(&one), places(&other));
 
         other.experiments[0].commands(
             "counts-after",
-            [fixture::command(
-                "kubectl exec counter-0 --namespace persistence -- cat /data/visits",
-                "8\n",
-            )],
+            [fixture::command("kubectl exec counter-0 --namespace persistence -- cat /data/visits", "8\n")],
         );
         let differing: Vec<_> = places(&one)
             .into_iter()

@@ -14,15 +14,8 @@ use super::timeline_svg;
 
 /// The document.
 pub fn document(record: &Record, summary: &Summary) -> Result<String> {
-    let experiments: Vec<_> = record
-        .experiments
-        .iter()
-        .map(|it| Told::of(it, summary))
-        .collect();
-    let failed: Vec<_> = experiments
-        .iter()
-        .filter(|told| !told.failures.is_empty())
-        .collect();
+    let experiments: Vec<_> = record.experiments.iter().map(|it| Told::of(it, summary)).collect();
+    let failed: Vec<_> = experiments.iter().filter(|told| !told.failures.is_empty()).collect();
     let (mark, verdict) = match summary.grade.outcome {
         Outcome::Holds => ("✔", "Every claim holds"),
         Outcome::Fails => ("✘", "Not every claim holds"),
@@ -67,11 +60,7 @@ struct Told<'a> {
 
 impl<'a> Told<'a> {
     fn of(record: &'a ExperimentRecord, summary: &'a Summary) -> Self {
-        let failures: Vec<_> = summary
-            .failures
-            .iter()
-            .filter(|it| it.experiment == record.id)
-            .collect();
+        let failures: Vec<_> = summary.failures.iter().filter(|it| it.experiment == record.id).collect();
         let (state, mark) = match (&failures[..], &record.claims[..]) {
             ([], []) => ("holds", "✔"),
             ([], claims) if claims.iter().all(|claim| claim.verdict == Verdict::Skipped) => ("skipped", "–"),
@@ -87,19 +76,12 @@ impl<'a> Told<'a> {
             }),
         };
         Self {
-            warnings: failures
-                .first()
-                .map(|failure| failure.warnings.clone())
-                .unwrap_or_default(),
+            warnings: failures.first().map(|failure| failure.warnings.clone()).unwrap_or_default(),
             failures,
             state,
             mark,
             commands: record.steps.iter().map(|step| step.commands.len()).sum(),
-            not_judged: record
-                .claims
-                .iter()
-                .filter(|claim| claim.verdict == Verdict::NotJudged)
-                .count(),
+            not_judged: record.claims.iter().filter(|claim| claim.verdict == Verdict::NotJudged).count(),
             picture,
             failed_picture,
             record,
@@ -119,9 +101,7 @@ fn environment() -> Environment<'static> {
     });
     environment.add_filter("verdict_mark", |verdict: String| mark(&verdict));
     environment.add_filter("standing_mark", |standing: String| mark(&standing));
-    environment
-        .add_template(TEMPLATE, include_str!("report.html.jinja"))
-        .expect("the template is one");
+    environment.add_template(TEMPLATE, include_str!("report.html.jinja")).expect("the template is one");
     environment
 }
 
@@ -162,11 +142,7 @@ mod tests {
     #[test]
     fn failures_stand_before_everything_else_with_what_explains_them() {
         let report = report(fixture::failing());
-        let place = |text: &str| {
-            report
-                .find(text)
-                .unwrap_or_else(|| panic!("the report lacks {text}"))
-        };
+        let place = |text: &str| report.find(text).unwrap_or_else(|| panic!("the report lacks {text}"));
         let order = [
             place("Not every claim holds"),
             place(">What does not hold</h2>"),
@@ -198,11 +174,7 @@ mod tests {
         record.versions.insert(EVIL.to_owned(), EVIL.to_owned());
         record.stages[0].name = EVIL.to_owned();
         for experiment in &mut record.experiments {
-            for text in [
-                &mut experiment.id,
-                &mut experiment.question,
-                &mut experiment.namespace,
-            ] {
+            for text in [&mut experiment.id, &mut experiment.question, &mut experiment.namespace] {
                 EVIL.clone_into(text);
             }
             experiment.failure = Some(EVIL.to_owned());
@@ -221,10 +193,7 @@ mod tests {
                 }
                 claim.source = Some(format!("https://example.com/{EVIL}"));
                 claim.message = Some(EVIL.to_owned());
-                claim.values = vec![super::super::record::Seen {
-                    part: EVIL.to_owned(),
-                    value: EVIL.into(),
-                }];
+                claim.values = vec![super::super::record::Seen { part: EVIL.to_owned(), value: EVIL.into() }];
             }
             for transition in &mut experiment.timeline {
                 for text in [&mut transition.name, &mut transition.what] {
@@ -260,22 +229,14 @@ mod tests {
         let ids = |attribute: &str| -> BTreeMap<String, usize> {
             let mut found = BTreeMap::new();
             for part in report.split(attribute).skip(1) {
-                *found
-                    .entry(part.split('"').next().unwrap().to_owned())
-                    .or_default() += 1;
+                *found.entry(part.split('"').next().unwrap().to_owned()).or_default() += 1;
             }
             found
         };
         let known = ids(" id=\"");
+        assert_eq!(known.iter().filter(|(_, times)| **times > 1).collect::<Vec<_>>(), []);
         assert_eq!(
-            known.iter().filter(|(_, times)| **times > 1).collect::<Vec<_>>(),
-            []
-        );
-        assert_eq!(
-            ids("href=\"#")
-                .into_keys()
-                .filter(|id| !known.contains_key(id))
-                .collect::<Vec<_>>(),
+            ids("href=\"#").into_keys().filter(|id| !known.contains_key(id)).collect::<Vec<_>>(),
             [""; 0]
         );
     }

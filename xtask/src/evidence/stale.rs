@@ -11,16 +11,10 @@ use crate::lab::spec::{Experiment, LabSpec, Step};
 pub fn differences(lab: &LabSpec, record: &Record) -> Vec<String> {
     let mut found = Vec::new();
     if record.format != FORMAT {
-        found.push(format!(
-            "the record has format {}, this program writes {FORMAT}",
-            record.format
-        ));
+        found.push(format!("the record has format {}, this program writes {FORMAT}", record.format));
     }
     if record.lab != lab.lab {
-        found.push(format!(
-            "the record is a run of lab `{}`, this is lab `{}`",
-            record.lab, lab.lab
-        ));
+        found.push(format!("the record is a run of lab `{}`, this is lab `{}`", record.lab, lab.lab));
     }
     if record.title != lab.title {
         found.push(format!("the title was `{}` and is `{}`", record.title, lab.title));
@@ -28,22 +22,11 @@ pub fn differences(lab: &LabSpec, record: &Record) -> Vec<String> {
     if serde_json::to_value(&record.rubric).ok() != serde_json::to_value(&lab.rubric).ok() {
         found.push("the rubric changed since the run".to_owned());
     }
-    for gone in record
-        .experiments
-        .iter()
-        .filter(|old| lab.experiments.iter().all(|new| new.id != old.id))
-    {
-        found.push(format!(
-            "experiment `{}` was run and is no longer in the lab",
-            gone.id
-        ));
+    for gone in record.experiments.iter().filter(|old| lab.experiments.iter().all(|new| new.id != old.id)) {
+        found.push(format!("experiment `{}` was run and is no longer in the lab", gone.id));
     }
     for experiment in &lab.experiments {
-        match record
-            .experiments
-            .iter()
-            .find(|recorded| recorded.id == experiment.id)
-        {
+        match record.experiments.iter().find(|recorded| recorded.id == experiment.id) {
             None => found.push(format!("experiment `{}` was not part of the run", experiment.id)),
             Some(recorded) => experiment_differences(experiment, recorded, &mut found),
         }
@@ -105,50 +88,21 @@ fn experiment_differences(experiment: &Experiment, recorded: &ExperimentRecord, 
     }
     for claim in &experiment.claims {
         match recorded.claims.iter().find(|judged| judged.id == claim.id) {
-            None => found.push(format!(
-                "claim `{}` of experiment `{id}` was never judged",
-                claim.id
-            )),
+            None => found.push(format!("claim `{}` of experiment `{id}` was never judged", claim.id)),
             Some(judged) => {
-                let old = (
-                    &judged.says,
-                    &judged.criterion,
-                    judged.points,
-                    &judged.source,
-                    &judged.expect,
-                );
-                if old
-                    != (
-                        &claim.says,
-                        &claim.criterion,
-                        claim.points,
-                        &claim.source,
-                        &claim.expect,
-                    )
-                {
-                    found.push(format!(
-                        "claim `{}` of experiment `{id}` changed since the run",
-                        claim.id
-                    ));
+                let old = (&judged.says, &judged.criterion, judged.points, &judged.source, &judged.expect);
+                if old != (&claim.says, &claim.criterion, claim.points, &claim.source, &claim.expect) {
+                    found.push(format!("claim `{}` of experiment `{id}` changed since the run", claim.id));
                 }
             }
         }
     }
-    for judged in recorded
-        .claims
-        .iter()
-        .filter(|old| experiment.claims.iter().all(|new| new.id != old.id))
-    {
-        found.push(format!(
-            "claim `{}` of experiment `{id}` is no longer in the lab",
-            judged.id
-        ));
+    for judged in recorded.claims.iter().filter(|old| experiment.claims.iter().all(|new| new.id != old.id)) {
+        found.push(format!("claim `{}` of experiment `{id}` is no longer in the lab", judged.id));
     }
     // What the sentences above don't name: a step's command or values, a deadline, the order of claims.
     if found.len() == before && !recorded.declared.is_empty() && recorded.declared != digest(experiment) {
-        found.push(format!(
-            "experiment `{id}` is declared otherwise than when it was run"
-        ));
+        found.push(format!("experiment `{id}` is declared otherwise than when it was run"));
     }
 }
 

@@ -70,12 +70,7 @@ pub struct SlowStep {
 impl Summary {
     /// The run in short.
     pub fn of(lab: &LabSpec, record: &Record, grade: &Grade) -> Self {
-        let claims = || {
-            record
-                .experiments
-                .iter()
-                .flat_map(|experiment| &experiment.claims)
-        };
+        let claims = || record.experiments.iter().flat_map(|experiment| &experiment.claims);
         let holding = claims().filter(|claim| claim.verdict == Verdict::Holds).count();
         let judged = claims().filter(|claim| claim.verdict != Verdict::Skipped).count();
         Self {
@@ -94,11 +89,7 @@ impl Summary {
     /// The run as one sentence: `12.5 of 12.5 points: 48 of 48 claims hold`.
     pub fn sentence(&self) -> String {
         let (holding, judged) = self.claims_hold;
-        let points = format!(
-            "{} of {} points",
-            written(self.grade.points),
-            written(self.grade.of)
-        );
+        let points = format!("{} of {} points", written(self.grade.points), written(self.grade.of));
         let not_run = match self.grade.not_run {
             0.0 => String::new(),
             points => format!(" ({} not part of this run)", written(points)),
@@ -112,26 +103,15 @@ impl Summary {
 
     /// The run for the summary of a CI job.
     pub fn markdown(&self, record: &Record) -> String {
-        let sign = if self.grade.outcome == Outcome::Holds {
-            "✔"
-        } else {
-            "✘"
-        };
+        let sign = if self.grade.outcome == Outcome::Holds { "✔" } else { "✘" };
         let title = &self.title;
-        let mut out = format!(
-            "## {sign} {title}\n\n{}.\n\n{}\n",
-            self.sentence(),
-            block::rubric(&self.grade)
-        );
+        let mut out =
+            format!("## {sign} {title}\n\n{}.\n\n{}\n", self.sentence(), block::rubric(&self.grade));
         if let Some(broke) = &self.broke {
             out += &format!("\n{}\n", block::fenced("text", broke));
         }
         for experiment in &record.experiments {
-            let failures: Vec<_> = self
-                .failures
-                .iter()
-                .filter(|it| it.experiment == experiment.id)
-                .collect();
+            let failures: Vec<_> = self.failures.iter().filter(|it| it.experiment == experiment.id).collect();
             if failures.is_empty() {
                 continue;
             }
@@ -183,13 +163,8 @@ fn failures(experiment: &ExperimentRecord) -> Vec<Failure> {
         message: None,
         warnings: warnings(experiment),
     });
-    let failed = experiment
-        .claims
-        .iter()
-        .filter(|claim| claim.verdict == Verdict::Fails);
-    broke
-        .chain(failed.map(|claim| failure(experiment, claim)))
-        .collect()
+    let failed = experiment.claims.iter().filter(|claim| claim.verdict == Verdict::Fails);
+    broke.chain(failed.map(|claim| failure(experiment, claim))).collect()
 }
 
 fn failure(experiment: &ExperimentRecord, claim: &ClaimRecord) -> Failure {
@@ -220,24 +195,14 @@ fn warnings(experiment: &ExperimentRecord) -> Vec<String> {
     ];
     let watched = experiment.timeline.iter().filter(|it| it.kind == "Event");
     let watched = watched.filter(|it| TROUBLE.iter().any(|word| it.what.contains(word)));
-    let watched = watched.map(|it| {
-        format!(
-            "{} {}: {}",
-            it.name,
-            it.what,
-            it.detail.as_deref().unwrap_or_default()
-        )
+    let watched =
+        watched.map(|it| format!("{} {}: {}", it.name, it.what, it.detail.as_deref().unwrap_or_default()));
+    let events =
+        experiment.diagnostics.iter().filter(|command| command.argv.iter().any(|word| word == "events"));
+    let kept = events.flat_map(|command| command.stdout.lines()).filter_map(|line| {
+        let (_, warning) = line.split_once(" Warning ")?;
+        Some(warning.split_whitespace().collect::<Vec<_>>().join(" "))
     });
-    let events = experiment
-        .diagnostics
-        .iter()
-        .filter(|command| command.argv.iter().any(|word| word == "events"));
-    let kept = events
-        .flat_map(|command| command.stdout.lines())
-        .filter_map(|line| {
-            let (_, warning) = line.split_once(" Warning ")?;
-            Some(warning.split_whitespace().collect::<Vec<_>>().join(" "))
-        });
     let mut found: Vec<String> = Vec::new();
     for warning in watched.chain(kept) {
         found.retain(|known| *known != warning);
@@ -272,14 +237,8 @@ mod tests {
 
     #[test]
     fn the_sentence_says_points_and_claims() {
-        assert_eq!(
-            summary(fixture::passing()).0.sentence(),
-            "5 of 6.5 points: 4 of 4 claims hold"
-        );
-        assert_eq!(
-            summary(fixture::failing()).0.sentence(),
-            "1 of 5.5 points: 1 of 3 claims hold"
-        );
+        assert_eq!(summary(fixture::passing()).0.sentence(), "5 of 6.5 points: 4 of 4 claims hold");
+        assert_eq!(summary(fixture::failing()).0.sentence(), "1 of 5.5 points: 1 of 3 claims hold");
     }
 
     #[test]

@@ -13,15 +13,8 @@ impl<'a> Table<'a> {
     pub fn starting_at(lines: &[&'a str]) -> Option<Self> {
         let heading = *lines.first()?;
         if heading.contains('\t') && capitals(heading) {
-            let rows = lines
-                .iter()
-                .copied()
-                .take_while(|line| line.contains('\t'))
-                .collect();
-            return Some(Self {
-                starts: Vec::new(),
-                rows,
-            });
+            let rows = lines.iter().copied().take_while(|line| line.contains('\t')).collect();
+            return Some(Self { starts: Vec::new(), rows });
         }
         let underlined = lines.get(1).is_some_and(|next| {
             next.contains("--") && next.chars().all(|character| character == '-' || character == ' ')
@@ -47,16 +40,10 @@ impl<'a> Table<'a> {
     /// Other cells in its columns, each as wide as it must be.
     pub fn laid_out(&self, rows: &[Vec<String>]) -> String {
         // The underline of `kubectl describe` is as long as its heading, so widths come from the rest.
-        let indent: String = self.rows[0]
-            .chars()
-            .take_while(|character| *character == ' ')
-            .collect();
+        let indent: String = self.rows[0].chars().take_while(|character| *character == ' ').collect();
         let widths: Vec<usize> = (0..rows[0].len())
             .map(|column| {
-                rows.iter()
-                    .filter_map(|row| row.get(column))
-                    .map(|cell| cell.chars().count())
-                    .max()
+                rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max()
             })
             .map(Option::unwrap_or_default)
             .collect();
@@ -115,12 +102,7 @@ mod tests {
             cells("NAME   ACCESS MODES   AGE\na                     1s\n\nb   c   d").unwrap(),
             [["NAME", "ACCESS MODES", "AGE"], ["a", "", "1s"]]
         );
-        assert_eq!(
-            cells("  Type    Age\n  ----    ----\n  Normal  1s")
-                .unwrap()
-                .len(),
-            3
-        );
+        assert_eq!(cells("  Type    Age\n  ----    ----\n  Normal  1s").unwrap().len(), 3);
         assert_eq!(cells("NAME\tAGE\na\t1s").unwrap(), [["NAME", "AGE"], ["a", "1s"]]);
     }
 
@@ -133,11 +115,6 @@ mod tests {
 
     #[test]
     fn a_row_that_crosses_a_column_ends_the_table() {
-        assert_eq!(
-            cells("NAME   AGE\na      1s\na longer line of text")
-                .unwrap()
-                .len(),
-            2
-        );
+        assert_eq!(cells("NAME   AGE\na      1s\na longer line of text").unwrap().len(), 2);
     }
 }

@@ -17,12 +17,7 @@ fn tree() -> Tree {
     fs::write(&page, fixture::PAGE).unwrap();
     let mut paths = Paths::of(folder.path(), &lab, Some(page));
     paths.step_summary = None;
-    Tree {
-        folder,
-        paths,
-        lab,
-        record,
-    }
+    Tree { folder, paths, lab, record }
 }
 
 impl Tree {
@@ -35,11 +30,7 @@ impl Tree {
     }
 
     fn check(&self) -> Vec<String> {
-        check(&self.paths, &self.lab)
-            .unwrap()
-            .iter()
-            .map(ToString::to_string)
-            .collect()
+        check(&self.paths, &self.lab).unwrap().iter().map(ToString::to_string).collect()
     }
 
     fn files(&self, files: &[PathBuf]) -> Vec<String> {
@@ -78,10 +69,7 @@ fn a_whole_run_writes_record_pictures_page_and_reports_and_passes_its_check() {
             "target/lab/junit.xml",
         ]
     );
-    assert!(
-        tree.read("docs/PAGE.md")
-            .contains("](evidence/tiny/timeline-persistence.svg)")
-    );
+    assert!(tree.read("docs/PAGE.md").contains("](evidence/tiny/timeline-persistence.svg)"));
     assert_eq!(written.grade.points, 6.5);
     assert_eq!(tree.check(), Vec::<String>::new());
 }
@@ -113,13 +101,7 @@ fn two_runs_of_the_same_behaviour_change_no_committed_file() {
     }
     let written = tree.write(&again, Keep::Committed);
     assert!(written.unchanged);
-    assert!(
-        tree.files(&written.files)
-            .iter()
-            .all(|file| file.starts_with("target/")),
-        "{:?}",
-        written.files
-    );
+    assert!(tree.files(&written.files).iter().all(|file| file.starts_with("target/")), "{:?}", written.files);
     assert_eq!(tree.check(), Vec::<String>::new());
 }
 
@@ -129,10 +111,7 @@ fn another_behaviour_refreshes_the_committed_evidence() {
     tree.written();
     let (_, failing) = fixture::failing();
     let differences = compare(&tree.paths, &tree.lab, failing.clone()).unwrap();
-    let told = differences
-        .iter()
-        .find(|it| it.what.starts_with("step persistence/counts-after"))
-        .unwrap();
+    let told = differences.iter().find(|it| it.what.starts_with("step persistence/counts-after")).unwrap();
     assert!(told.diff.as_ref().unwrap().contains("-7\n+0\n"), "{told}");
     assert!(!tree.write(&failing, Keep::Committed).unchanged);
     assert!(tree.read("docs/PAGE.md").contains("✘ **fails**"));
@@ -147,14 +126,8 @@ fn a_selection_never_touches_what_is_committed() {
     let mut selection = tree.record.clone();
     selection.experiments.truncate(1);
     let written = tree.write(&selection, Keep::Target);
-    assert!(
-        tree.files(&written.files)
-            .contains(&"target/lab/PAGE.md".to_owned())
-    );
-    assert!(
-        tree.read("target/lab/PAGE.md")
-            .contains("](./timeline-persistence.svg)")
-    );
+    assert!(tree.files(&written.files).contains(&"target/lab/PAGE.md".to_owned()));
+    assert!(tree.read("target/lab/PAGE.md").contains("](./timeline-persistence.svg)"));
     assert_eq!(tree.read("docs/PAGE.md"), before);
     assert_eq!(tree.check(), Vec::<String>::new());
 }
@@ -166,10 +139,7 @@ fn a_changed_digit_in_a_block_fails_the_check_and_survives_the_next_run() {
     tree.edit("docs/PAGE.md", "\n7\n", "\n8\n");
     let told = tree.check();
     assert_eq!(told.len(), 1, "{told:?}");
-    assert!(
-        told[0].contains("docs/PAGE.md:") && told[0].contains("was edited by hand"),
-        "{told:?}"
-    );
+    assert!(told[0].contains("docs/PAGE.md:") && told[0].contains("was edited by hand"), "{told:?}");
     let written = tree.written();
     assert_eq!(written.faults.len(), 1);
     assert!(tree.read("docs/PAGE.md").contains("\n8\n"));
@@ -180,11 +150,7 @@ fn a_changed_digit_in_a_block_fails_the_check_and_survives_the_next_run() {
 fn a_digit_changed_in_the_record_fails_the_check_with_a_diff_of_the_block() {
     let tree = tree();
     tree.written();
-    tree.edit(
-        "docs/evidence/tiny/run.json",
-        "\"stdout\": \"3\\n\"",
-        "\"stdout\": \"4\\n\"",
-    );
+    tree.edit("docs/evidence/tiny/run.json", "\"stdout\": \"3\\n\"", "\"stdout\": \"4\\n\"");
     insta::assert_snapshot!(tree.check().join("\n"));
     let rendered = render(&tree.paths, &tree.lab).unwrap();
     assert_eq!(tree.files(&rendered.files), ["docs/PAGE.md"]);
@@ -196,21 +162,10 @@ fn a_deleted_section_is_told_by_the_steps_it_showed_and_costs_its_points() {
     let tree = tree();
     tree.written();
     let page = tree.read("docs/PAGE.md");
-    let (from, to) = (
-        page.find("## Network identity").unwrap(),
-        page.find("## Updates").unwrap(),
-    );
-    fs::write(
-        tree.folder.path().join("docs/PAGE.md"),
-        page[..from].to_owned() + &page[to..],
-    )
-    .unwrap();
+    let (from, to) = (page.find("## Network identity").unwrap(), page.find("## Updates").unwrap());
+    fs::write(tree.folder.path().join("docs/PAGE.md"), page[..from].to_owned() + &page[to..]).unwrap();
     let told = tree.check();
-    assert!(
-        told.iter()
-            .any(|it| it.contains("no block shows step `dns/lookups`")),
-        "{told:?}"
-    );
+    assert!(told.iter().any(|it| it.contains("no block shows step `dns/lookups`")), "{told:?}");
     assert_eq!(tree.written().grade.points, 6.0);
 }
 
@@ -220,11 +175,7 @@ fn a_deleted_section_without_blocks_is_told_too() {
     tree.written();
     tree.edit("docs/PAGE.md", "## Overview\n", "");
     let told = tree.check();
-    assert!(
-        told.iter()
-            .any(|it| it.contains("the lab asks for a heading `Overview`")),
-        "{told:?}"
-    );
+    assert!(told.iter().any(|it| it.contains("the lab asks for a heading `Overview`")), "{told:?}");
 }
 
 #[test]
@@ -251,10 +202,7 @@ fn a_picture_by_another_hand_or_of_no_experiment_is_told_and_mended() {
     let rendered = render(&tree.paths, &tree.lab).unwrap();
     assert_eq!(
         tree.files(&rendered.files),
-        [
-            "docs/evidence/tiny/timeline-dns.svg",
-            "docs/evidence/tiny/timeline-gone.svg"
-        ]
+        ["docs/evidence/tiny/timeline-dns.svg", "docs/evidence/tiny/timeline-gone.svg"]
     );
     assert_eq!(tree.check(), Vec::<String>::new());
 }
@@ -263,10 +211,7 @@ fn a_picture_by_another_hand_or_of_no_experiment_is_told_and_mended() {
 fn a_missing_record_says_which_file_it_looked_for() {
     let tree = tree();
     let error = check(&tree.paths, &tree.lab).unwrap_err();
-    assert_eq!(
-        error.to_string(),
-        "cannot read the recorded run docs/evidence/tiny/run.json"
-    );
+    assert_eq!(error.to_string(), "cannot read the recorded run docs/evidence/tiny/run.json");
 }
 
 #[test]

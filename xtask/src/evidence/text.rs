@@ -12,21 +12,15 @@ pub fn command_line(argv: &[String]) -> String {
         return String::new();
     };
     let program = program.rsplit('/').next().unwrap_or(program);
-    let words: Vec<_> = std::iter::once(program)
-        .chain(arguments.iter().map(String::as_str))
-        .map(quoted)
-        .collect();
+    let words: Vec<_> =
+        std::iter::once(program).chain(arguments.iter().map(String::as_str)).map(quoted).collect();
     words.join(" ")
 }
 
 /// Quoted only where a shell needs it: `shell_words` alone would also quote `--set a=b`.
 fn quoted(word: &str) -> Cow<'_, str> {
     let plain = |it: char| it.is_ascii_alphanumeric() || "-_./:=,@%+".contains(it);
-    if !word.is_empty() && word.chars().all(plain) {
-        Cow::Borrowed(word)
-    } else {
-        shell_words::quote(word)
-    }
+    if !word.is_empty() && word.chars().all(plain) { Cow::Borrowed(word) } else { shell_words::quote(word) }
 }
 
 /// Text without colours of a terminal and other control characters.
@@ -34,9 +28,7 @@ pub fn printable(text: &str) -> String {
     static COLOURS: LazyLock<Regex> =
         LazyLock::new(|| Regex::new("\u{1b}\\[[0-9;?]*[A-Za-z]").expect("the pattern is one"));
     let text = COLOURS.replace_all(text, "");
-    text.chars()
-        .filter(|it| !it.is_control() || *it == '\n' || *it == '\t')
-        .collect()
+    text.chars().filter(|it| !it.is_control() || *it == '\n' || *it == '\t').collect()
 }
 
 /// A value as a reader wants it: of Kubernetes objects their names, of everything else its JSON.
@@ -57,10 +49,7 @@ pub fn value(value: &Value) -> String {
 
 /// The beginning of a text, on one line, with an ellipsis where it was cut.
 pub fn shortened(text: &str, most: usize) -> String {
-    let text: String = text
-        .chars()
-        .map(|it| if it.is_control() { ' ' } else { it })
-        .collect();
+    let text: String = text.chars().map(|it| if it.is_control() { ' ' } else { it }).collect();
     match text.char_indices().nth(most) {
         Some((end, _)) => format!("{}…", &text[..end]),
         None => text,
@@ -90,16 +79,7 @@ mod tests {
 
     #[test]
     fn a_command_line_is_quoted_only_where_a_shell_needs_it() {
-        let argv = [
-            "/nix/store/x/bin/helm",
-            "upgrade",
-            "--set",
-            "a=b",
-            "two words",
-            "it's",
-            "$HOME",
-            "",
-        ];
+        let argv = ["/nix/store/x/bin/helm", "upgrade", "--set", "a=b", "two words", "it's", "$HOME", ""];
         let line = command_line(&argv.map(str::to_owned));
         assert_eq!(line, "helm upgrade --set a=b 'two words' 'it'\\''s' '$HOME' ''");
         assert_eq!(shell_words::split(&line).unwrap()[1..], argv[1..]);
@@ -129,9 +109,6 @@ mod tests {
 
     #[test]
     fn markup_is_escaped_and_what_xml_lacks_is_left_out() {
-        assert_eq!(
-            escaped("<a href=\"x\">&\u{1}\u{ffff}\n"),
-            "&lt;a href=&quot;x&quot;&gt;&amp; "
-        );
+        assert_eq!(escaped("<a href=\"x\">&\u{1}\u{ffff}\n"), "&lt;a href=&quot;x&quot;&gt;&amp; ");
     }
 }

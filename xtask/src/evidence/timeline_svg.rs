@@ -15,11 +15,7 @@ use super::text::{escaped, shortened};
 pub fn experiment(experiment: &ExperimentRecord) -> String {
     let lanes = lanes(&experiment.timeline, experiment.duration_ms);
     let acts = acts(experiment);
-    let mut canvas = Canvas::new(
-        &format!("timeline-{}", experiment.id),
-        experiment.duration_ms,
-        &lanes,
-    );
+    let mut canvas = Canvas::new(&format!("timeline-{}", experiment.id), experiment.duration_ms, &lanes);
     let top = HEAD + badge_rows(&acts, &canvas) as f64 * BADGE_ROW;
     let bottom = top + lanes.iter().map(|lane| lane_height(lane, false)).sum::<f64>();
     canvas.axis(top, bottom);
@@ -52,23 +48,14 @@ pub fn run(record: &Record) -> String {
         all.push((experiment, lanes));
     }
     // Only what belongs to the experiments is drawn: the cluster may have taken minutes before them.
-    let from = record
-        .experiments
-        .iter()
-        .map(|experiment| experiment.started_ms)
-        .min()
-        .unwrap_or_default();
+    let from = record.experiments.iter().map(|experiment| experiment.started_ms).min().unwrap_or_default();
     let until = record
         .experiments
         .iter()
         .map(|it| it.started_ms + it.duration_ms)
         .max()
         .unwrap_or(record.duration_ms);
-    for life in all
-        .iter_mut()
-        .flat_map(|(_, lanes)| lanes)
-        .flat_map(|lane| &mut lane.lives)
-    {
+    for life in all.iter_mut().flat_map(|(_, lanes)| lanes).flat_map(|lane| &mut lane.lives) {
         life.unshift(from);
     }
     // Letters count within an experiment, since each has revisions of its own.
@@ -84,21 +71,10 @@ pub fn run(record: &Record) -> String {
         canvas.lanes(lanes, top + 18.0, true);
         top += height(lanes);
     }
-    let most = all
-        .iter()
-        .map(|(_, lanes)| lanes)
-        .max_by_key(|lanes| revisions(lanes).len());
+    let most = all.iter().map(|(_, lanes)| lanes).max_by_key(|lanes| revisions(lanes).len());
     canvas.revisions = BTreeMap::new();
-    let end = canvas.legend_of(
-        most.map_or(0, |lanes| revisions(lanes).len()),
-        None,
-        bottom + 34.0,
-    );
-    let says = format!(
-        "{} experiments over {:.1} s.",
-        all.len(),
-        (until - from) as f64 / 1000.0
-    );
+    let end = canvas.legend_of(most.map_or(0, |lanes| revisions(lanes).len()), None, bottom + 34.0);
+    let says = format!("{} experiments over {:.1} s.", all.len(), (until - from) as f64 / 1000.0);
     canvas.finish(&record.title, &says, end)
 }
 
@@ -123,11 +99,8 @@ fn lane_height(lane: &Lane, compact: bool) -> f64 {
 
 /// Each revision's place in the order in which it was first seen.
 fn revisions(lanes: &[Lane]) -> BTreeMap<String, usize> {
-    let mut lives: Vec<&Life> = lanes
-        .iter()
-        .filter(|lane| lane.is_pod)
-        .flat_map(|lane| &lane.lives)
-        .collect();
+    let mut lives: Vec<&Life> =
+        lanes.iter().filter(|lane| lane.is_pod).flat_map(|lane| &lane.lives).collect();
     lives.sort_by_key(|life| life.begins_ms());
     let mut found = BTreeMap::new();
     for revision in lives.iter().filter_map(|life| life.revision.as_ref()) {
@@ -138,11 +111,7 @@ fn revisions(lanes: &[Lane]) -> BTreeMap<String, usize> {
 }
 
 fn badge_rows(acts: &[Act], canvas: &Canvas) -> usize {
-    places(acts, canvas)
-        .into_iter()
-        .map(|(_, row)| row + 1)
-        .max()
-        .unwrap_or(0)
+    places(acts, canvas).into_iter().map(|(_, row)| row + 1).max().unwrap_or(0)
 }
 
 /// Where the numbered badges go: above their line, one row higher where the one before would cover them.
@@ -172,32 +141,13 @@ struct Canvas {
 
 impl Canvas {
     fn new(id: &str, until_ms: u64, lanes: &[Lane]) -> Self {
-        let longest = lanes
-            .iter()
-            .map(|lane| lane.name.chars().count())
-            .max()
-            .unwrap_or(18);
+        let longest = lanes.iter().map(|lane| lane.name.chars().count()).max().unwrap_or(18);
         let left = (longest.clamp(8, 28) as f64 * LETTER + 18.0).round();
-        let last = lanes
-            .iter()
-            .flat_map(|lane| &lane.lives)
-            .map(Life::until_ms)
-            .max()
-            .unwrap_or(0);
+        let last = lanes.iter().flat_map(|lane| &lane.lives).map(Life::until_ms).max().unwrap_or(0);
         let until_ms = until_ms.max(last).max(1);
         let scale = (WIDTH - left - RIGHT) / until_ms as f64;
-        let id = id
-            .chars()
-            .filter(|it| it.is_ascii_alphanumeric() || *it == '-')
-            .collect();
-        Self {
-            out: String::new(),
-            id,
-            left,
-            scale,
-            until_ms,
-            revisions: revisions(lanes),
-        }
+        let id = id.chars().filter(|it| it.is_ascii_alphanumeric() || *it == '-').collect();
+        Self { out: String::new(), id, left, scale, until_ms, revisions: revisions(lanes) }
     }
 
     fn x(&self, at_ms: u64) -> f64 {
@@ -210,13 +160,9 @@ impl Canvas {
     }
 
     fn axis(&mut self, top: f64, bottom: f64) {
-        const STEPS: [u64; 12] = [
-            100, 200, 500, 1_000, 2_000, 5_000, 10_000, 20_000, 30_000, 60_000, 120_000, 300_000,
-        ];
-        let step = STEPS
-            .into_iter()
-            .find(|step| self.until_ms / step <= 12)
-            .unwrap_or(600_000);
+        const STEPS: [u64; 12] =
+            [100, 200, 500, 1_000, 2_000, 5_000, 10_000, 20_000, 30_000, 60_000, 120_000, 300_000];
+        let step = STEPS.into_iter().find(|step| self.until_ms / step <= 12).unwrap_or(600_000);
         for at in (0..=self.until_ms).step_by(step as usize) {
             let (x, label) = (self.x(at), at as f64 / 1000.0);
             self.put(format_args!(
@@ -249,9 +195,7 @@ impl Canvas {
             self.put(format_args!(
                 "<line class=\"act\" x1=\"{x:.1}\" x2=\"{x:.1}\" y1=\"{y:.0}\" y2=\"{bottom:.0}\"/>"
             ));
-            self.put(format_args!(
-                "<circle class=\"{class}\" cx=\"{x:.1}\" cy=\"{y:.0}\" r=\"8\"/>"
-            ));
+            self.put(format_args!("<circle class=\"{class}\" cx=\"{x:.1}\" cy=\"{y:.0}\" r=\"8\"/>"));
             let y = y + 3.5;
             self.put(format_args!(
                 "<text x=\"{x:.1}\" y=\"{y:.1}\" text-anchor=\"middle\">{number}</text></g>"
@@ -269,9 +213,7 @@ impl Canvas {
             "<rect class=\"band\" x=\"{x:.1}\" y=\"{y:.0}\" width=\"{width:.1}\" height=\"{height:.0}\" rx=\"3\"><title>{question}</title></rect>"
         ));
         let y = top + 15.0;
-        self.put(format_args!(
-            "<text x=\"4\" y=\"{y:.0}\" font-weight=\"600\">{id}</text>"
-        ));
+        self.put(format_args!("<text x=\"4\" y=\"{y:.0}\" font-weight=\"600\">{id}</text>"));
     }
 
     fn lanes(&mut self, lanes: &[Lane], top: f64, compact: bool) {
@@ -301,18 +243,12 @@ impl Canvas {
     }
 
     fn pod(&mut self, lane: &Lane, life: &Life, middle: f64, full: f64) {
-        let place = life
-            .revision
-            .as_ref()
-            .and_then(|revision| self.revisions.get(revision))
-            .copied();
+        let place = life.revision.as_ref().and_then(|revision| self.revisions.get(revision)).copied();
         let class = place.map_or("none".to_owned(), |place| format!("r{}", place % COLOURS));
         let revision = life.revision.as_deref().unwrap_or("no revision");
         for span in &life.spans {
-            let (x, width) = (
-                self.x(span.from_ms),
-                ((span.until_ms - span.from_ms) as f64 * self.scale).max(1.0),
-            );
+            let (x, width) =
+                (self.x(span.from_ms), ((span.until_ms - span.from_ms) as f64 * self.scale).max(1.0));
             let words = format!(
                 "{}, {}, {:.2}–{:.2} s, {revision}",
                 lane.name,
@@ -326,21 +262,13 @@ impl Canvas {
         }
         for at in &life.restarts {
             let (x, y) = (self.x(*at), middle - full / 2.0);
-            let words = escaped(&format!(
-                "{} restarted at {:.2} s",
-                lane.name,
-                *at as f64 / 1000.0
-            ));
+            let words = escaped(&format!("{} restarted at {:.2} s", lane.name, *at as f64 / 1000.0));
             self.put(format_args!(
                 "<path class=\"mark\" d=\"M{x:.1} {:.1}l-4.5 -7h9z\"><title>{words}</title></path>",
                 y + 4.0
             ));
         }
-        let start = life
-            .spans
-            .iter()
-            .find(|span| span.phase == Phase::Ready)
-            .or(life.spans.first());
+        let start = life.spans.iter().find(|span| span.phase == Phase::Ready).or(life.spans.first());
         if let (Some(place), Some(span)) = (place, start)
             && full > 12.0
             && (span.until_ms - span.from_ms) as f64 * self.scale > 14.0
@@ -378,18 +306,12 @@ impl Canvas {
 
     fn volume(&mut self, lane: &Lane, life: &Life, middle: f64) {
         for span in &life.spans {
-            let (x, width) = (
-                self.x(span.from_ms),
-                ((span.until_ms - span.from_ms) as f64 * self.scale).max(1.0),
-            );
+            let (x, width) =
+                (self.x(span.from_ms), ((span.until_ms - span.from_ms) as f64 * self.scale).max(1.0));
             let bound = span.phase == Phase::Ready;
             let height = if bound { 6.0 } else { 2.0 };
             let y = middle - height / 2.0;
-            let words = format!(
-                "volume claim {}, {}",
-                lane.name,
-                if bound { "bound" } else { "waiting" }
-            );
+            let words = format!("volume claim {}, {}", lane.name, if bound { "bound" } else { "waiting" });
             self.put(format_args!(
                 "<rect class=\"volume\" x=\"{x:.1}\" y=\"{y:.1}\" width=\"{width:.1}\" height=\"{height}\"><title>{}</title></rect>",
                 escaped(&words)
@@ -398,27 +320,17 @@ impl Canvas {
     }
 
     fn legend(&mut self, lanes: &[Lane], y: f64) -> f64 {
-        let mut names: Vec<(usize, String)> = self
-            .revisions
-            .iter()
-            .map(|(name, place)| (*place, name.clone()))
-            .collect();
+        let mut names: Vec<(usize, String)> =
+            self.revisions.iter().map(|(name, place)| (*place, name.clone())).collect();
         names.sort();
         let volumes = lanes.iter().any(|lane| !lane.is_pod);
-        let restarts = lanes
-            .iter()
-            .flat_map(|lane| &lane.lives)
-            .any(|life| !life.restarts.is_empty());
+        let restarts = lanes.iter().flat_map(|lane| &lane.lives).any(|life| !life.restarts.is_empty());
         let names: Vec<String> = names.into_iter().map(|(_, name)| name).collect();
         let end = self.legend_of(names.len(), Some(&names), y);
         let mut x = self.left;
         let mut y = end;
         if restarts {
-            self.put(format_args!(
-                "<path class=\"mark\" d=\"M{:.1} {:.1}l-4.5 -7h9z\"/>",
-                x + 6.0,
-                y + 3.0
-            ));
+            self.put(format_args!("<path class=\"mark\" d=\"M{:.1} {:.1}l-4.5 -7h9z\"/>", x + 6.0, y + 3.0));
             x = self.legend_text("container restarted", x + 18.0, y);
         }
         if lanes
@@ -477,18 +389,14 @@ impl Canvas {
     fn legend_text(&mut self, words: &str, x: f64, y: f64) -> f64 {
         let baseline = y + 4.0;
         let escaped = escaped(words);
-        self.put(format_args!(
-            "<text class=\"dim\" x=\"{x:.1}\" y=\"{baseline:.1}\">{escaped}</text>"
-        ));
+        self.put(format_args!("<text class=\"dim\" x=\"{x:.1}\" y=\"{baseline:.1}\">{escaped}</text>"));
         x + words.chars().count() as f64 * LETTER + 18.0
     }
 
     fn act_list(&mut self, acts: &[Act], mut y: f64) -> f64 {
         for (at, act) in acts.iter().enumerate() {
             let class = if act.failed { "badge failed" } else { "badge" };
-            self.put(format_args!(
-                "<g><circle class=\"{class}\" cx=\"16\" cy=\"{y:.0}\" r=\"8\"/>"
-            ));
+            self.put(format_args!("<g><circle class=\"{class}\" cx=\"16\" cy=\"{y:.0}\" r=\"8\"/>"));
             self.put(format_args!(
                 "<text x=\"16\" y=\"{:.1}\" text-anchor=\"middle\">{}</text></g>",
                 y + 3.5,
@@ -500,10 +408,7 @@ impl Canvas {
                 "<text class=\"dim\" x=\"74\" y=\"{:.1}\" text-anchor=\"end\">{seconds:.1} s</text>",
                 y + 4.0
             ));
-            self.put(format_args!(
-                "<text class=\"mono\" x=\"84\" y=\"{:.1}\">{says}</text>",
-                y + 4.0
-            ));
+            self.put(format_args!("<text class=\"mono\" x=\"84\" y=\"{:.1}\">{says}</text>", y + 4.0));
             y += 20.0;
         }
         y
@@ -567,10 +472,7 @@ mod tests {
     #[test]
     fn a_run_without_a_single_pod_still_has_its_picture() {
         let (_, mut record) = fixture::passing();
-        record
-            .experiments
-            .iter_mut()
-            .for_each(|experiment| experiment.timeline.clear());
+        record.experiments.iter_mut().for_each(|experiment| experiment.timeline.clear());
         assert!(experiment(&record.experiments[0]).ends_with("</svg>\n"));
         assert!(run(&record).contains("persistence"));
         record.experiments.clear();
@@ -584,10 +486,8 @@ mod tests {
             step.started_ms = 1_000;
         }
         let canvas = Canvas::new("x", 10_000, &[]);
-        let rows: Vec<usize> = places(&acts(&record.experiments[1]), &canvas)
-            .into_iter()
-            .map(|(_, row)| row)
-            .collect();
+        let rows: Vec<usize> =
+            places(&acts(&record.experiments[1]), &canvas).into_iter().map(|(_, row)| row).collect();
         assert_eq!(rows, [0, 1, 2]);
     }
 }

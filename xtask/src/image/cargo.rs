@@ -50,11 +50,7 @@ impl Parts {
     /// # Errors
     /// Names what is missing and what provides it.
     pub async fn find() -> Result<Self> {
-        let rustc = Command::new("rustc")
-            .arg("-vV")
-            .read()
-            .await
-            .context("no Rust toolchain answers")?;
+        let rustc = Command::new("rustc").arg("-vV").read().await.context("no Rust toolchain answers")?;
         let host = rustc
             .lines()
             .find_map(|line| line.strip_prefix("host: "))
@@ -66,21 +62,11 @@ impl Parts {
                  next: cargo xtask image --builder nix"
             );
         }
-        let libc = if host.ends_with("-musl") {
-            PathBuf::new()
-        } else {
-            static_libc().await?
-        };
+        let libc = if host.ends_with("-musl") { PathBuf::new() } else { static_libc().await? };
         let busybox = static_busybox()?;
         let busybox_binary =
             std::fs::read(&busybox).with_context(|| format!("cannot read {}", busybox.display()))?;
-        Ok(Self {
-            host,
-            rustc,
-            libc,
-            busybox,
-            busybox_binary,
-        })
+        Ok(Self { host, rustc, libc, busybox, busybox_binary })
     }
 
     /// Target triple of the counter: that of this machine's compiler.
@@ -105,10 +91,8 @@ impl Parts {
         let mut parts = vec![part("busybox", version, "GPL-2.0-only")];
         if self.host.ends_with("-gnu") {
             let said = Command::new("getconf").arg("GNU_LIBC_VERSION").read().await?;
-            let version = said
-                .trim()
-                .strip_prefix("glibc ")
-                .context("the C library doesn't tell its version")?;
+            let version =
+                said.trim().strip_prefix("glibc ").context("the C library doesn't tell its version")?;
             parts.push(part("glibc", version, "LGPL-2.1-or-later"));
         }
         Ok(parts)
@@ -126,10 +110,8 @@ impl Parts {
         fingerprint.add("busybox", &self.busybox_binary);
         // Megabytes that change with a package upgrade only: size and time of the file tell.
         if let Ok(libc) = self.libc.metadata() {
-            let changed = libc
-                .modified()
-                .ok()
-                .and_then(|time| time.duration_since(std::time::UNIX_EPOCH).ok());
+            let changed =
+                libc.modified().ok().and_then(|time| time.duration_since(std::time::UNIX_EPOCH).ok());
             fingerprint.add("libc", format!("{} {changed:?}", libc.len()).as_bytes());
         }
         Ok(fingerprint.finish())
@@ -164,10 +146,7 @@ pub async fn build(site: &Site, parts: &Parts, revision: &str, task: &Task) -> R
         name: super::NAME.to_owned(),
         architecture: architecture(&parts.host).to_owned(),
         config,
-        layers: vec![
-            base_layer(&parts.busybox_binary, &applets),
-            counter_layer(counter),
-        ],
+        layers: vec![base_layer(&parts.busybox_binary, &applets), counter_layer(counter)],
     })
 }
 
@@ -177,9 +156,7 @@ async fn compile(site: &Site, parts: &Parts, task: &Task) -> Result<Vec<u8>> {
     // The sources of the crates have to be there before their folders can be named.
     let cargo = |args: &[&str]| at(site, "cargo").args(args).deadline(BUILD_DEADLINE);
     let on_line = |line: &str| task.note(line.trim().to_owned());
-    cargo(&["fetch", "--locked", "--target", &parts.host])
-        .logged(&site.log, on_line)
-        .await?;
+    cargo(&["fetch", "--locked", "--target", &parts.host]).logged(&site.log, on_line).await?;
     let mut flags = vec!["-Ctarget-feature=+crt-static".to_owned()];
     let mut hide = |path: &Path, name: &str| {
         flags.push(format!("--remap-path-prefix={}={name}", path.display()));
@@ -192,10 +169,7 @@ async fn compile(site: &Site, parts: &Parts, task: &Task) -> Result<Vec<u8>> {
     for registry in subfolders(&home.join("registry/src")) {
         hide(&registry, "/cargo/registry");
     }
-    let target = site
-        .target
-        .to_str()
-        .context("the target folder's name is not UTF-8")?;
+    let target = site.target.to_str().context("the target folder's name is not UTF-8")?;
     let mut cargo = cargo(&[
         "build",
         "--release",
@@ -220,10 +194,7 @@ async fn compile(site: &Site, parts: &Parts, task: &Task) -> Result<Vec<u8>> {
     let path = binary(site, parts);
     let binary = std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
     if !is_static(&binary) {
-        bail!(
-            "{} came out dynamic: it would not run in an image without a C library",
-            path.display()
-        );
+        bail!("{} came out dynamic: it would not run in an image without a C library", path.display());
     }
     Ok(binary)
 }
@@ -244,9 +215,7 @@ fn at(site: &Site, program: &str) -> Command {
         None => Command::new(program),
     };
     let variables = site.surroundings.iter().filter(|(key, _)| *key != "umask");
-    variables.fold(command.dir(&site.root), |command, (key, value)| {
-        command.env(key, value)
-    })
+    variables.fold(command.dir(&site.root), |command, (key, value)| command.env(key, value))
 }
 
 fn base_layer(busybox: &[u8], applets: &str) -> Layer {
@@ -264,11 +233,7 @@ fn base_layer(busybox: &[u8], applets: &str) -> Layer {
     layer.file("etc/passwd", 0o644, passwd);
     layer.file("etc/group", 0o644, format!("root:x:0:\ncounter:x:{UID}:\n"));
     // Only what is built into a static glibc: any other source of names would be a library that isn't there.
-    layer.file(
-        "etc/nsswitch.conf",
-        0o644,
-        "passwd: files\ngroup: files\nhosts: files dns\n",
-    );
+    layer.file("etc/nsswitch.conf", 0o644, "passwd: files\ngroup: files\nhosts: files dns\n");
     layer
 }
 
@@ -292,11 +257,7 @@ fn architecture(host: &str) -> &str {
 
 async fn static_libc() -> Result<PathBuf> {
     let answer = Command::new("cc").arg("-print-file-name=libc.a").read().await;
-    let path = PathBuf::from(
-        answer
-            .context("no C compiler answers to link the counter")?
-            .trim(),
-    );
+    let path = PathBuf::from(answer.context("no C compiler answers to link the counter")?.trim());
     if !path.is_absolute() {
         // Asked for a file it doesn't have, the compiler returns the bare name.
         bail!(
@@ -331,10 +292,7 @@ fn find_static(program: &str, folders: impl Iterator<Item = PathBuf>) -> Option<
 /// Whether an ELF binary names no interpreter, so that the kernel alone can start it.
 fn is_static(elf: &[u8]) -> bool {
     const PT_INTERP: [u8; 4] = 3_u32.to_le_bytes();
-    let field = |at: usize| {
-        elf.get(at..at + 2)
-            .map(|b| usize::from(u16::from_le_bytes([b[0], b[1]])))
-    };
+    let field = |at: usize| elf.get(at..at + 2).map(|b| usize::from(u16::from_le_bytes([b[0], b[1]])));
     // 64-bit little-endian, as every CPU this runs on: headers start at e_phoff, their count is e_phnum.
     if !elf.starts_with(b"\x7fELF\x02\x01") {
         return false;
@@ -342,10 +300,7 @@ fn is_static(elf: &[u8]) -> bool {
     let (Some(start), Some(size), Some(count)) = (field(32), field(54), field(56)) else {
         return false;
     };
-    (0..count).all(|i| {
-        elf.get(start + i * size..start + i * size + 4)
-            .is_some_and(|kind| kind != PT_INTERP)
-    })
+    (0..count).all(|i| elf.get(start + i * size..start + i * size + 4).is_some_and(|kind| kind != PT_INTERP))
 }
 
 fn cargo_home() -> Result<PathBuf> {
@@ -357,12 +312,7 @@ fn cargo_home() -> Result<PathBuf> {
 
 fn subfolders(path: &Path) -> Vec<PathBuf> {
     // A cargo home without a registry has no folders to hide.
-    std::fs::read_dir(path)
-        .into_iter()
-        .flatten()
-        .flatten()
-        .map(|entry| entry.path())
-        .collect()
+    std::fs::read_dir(path).into_iter().flatten().flatten().map(|entry| entry.path()).collect()
 }
 
 #[cfg(test)]
@@ -407,9 +357,6 @@ mod tests {
         std::fs::create_dir(&folders[2]).unwrap();
         std::fs::copy(std::env::current_exe().unwrap(), folders[1].join("busybox")).unwrap();
         std::fs::write(folders[2].join("busybox"), elf).unwrap();
-        assert_eq!(
-            find_static("busybox", folders.clone().into_iter()),
-            Some(folders[2].join("busybox"))
-        );
+        assert_eq!(find_static("busybox", folders.clone().into_iter()), Some(folders[2].join("busybox")));
     }
 }

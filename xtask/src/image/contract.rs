@@ -44,11 +44,7 @@ pub struct Finding {
 
 impl fmt::Display for Finding {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            formatter,
-            "{}: {}, expected {}",
-            self.place, self.found, self.expected
-        )
+        write!(formatter, "{}: {}, expected {}", self.place, self.found, self.expected)
     }
 }
 
@@ -88,11 +84,7 @@ impl Findings {
         expected: impl Into<String>,
     ) {
         if !holds {
-            self.0.push(Finding {
-                place: place.into(),
-                found: found.into(),
-                expected: expected.into(),
-            });
+            self.0.push(Finding { place: place.into(), found: found.into(), expected: expected.into() });
         }
     }
 }
@@ -108,12 +100,7 @@ fn names(names: &[String], findings: &mut Findings) {
             .unwrap_or(name);
         name == expected
     };
-    findings.expect(
-        !names.is_empty() && names.iter().all(short),
-        "name",
-        format!("{names:?}"),
-        expected,
-    );
+    findings.expect(!names.is_empty() && names.iter().all(short), "name", format!("{names:?}"), expected);
 }
 
 fn config(image: &ImageConfiguration, findings: &mut Findings) {
@@ -121,38 +108,19 @@ fn config(image: &ImageConfiguration, findings: &mut Findings) {
     let config = image.config().as_ref().unwrap_or(&empty);
     let listed = |list: &Option<Vec<String>>| list.clone().unwrap_or_default();
     let list = |field: &str, found: Vec<String>, expected: &[&str], findings: &mut Findings| {
-        findings.expect(
-            found == expected,
-            field,
-            format!("{found:?}"),
-            format!("{expected:?}"),
-        );
+        findings.expect(found == expected, field, format!("{found:?}"), format!("{expected:?}"));
     };
 
     findings.expect(*image.os() == Os::Linux, "os", image.os().to_string(), "linux");
     let user = config.user().clone().unwrap_or_default();
     findings.expect(user == USER, "config.User", format!("{user:?}"), USER);
-    list(
-        "config.Entrypoint",
-        listed(config.entrypoint()),
-        &[ENTRYPOINT],
-        findings,
-    );
+    list("config.Entrypoint", listed(config.entrypoint()), &[ENTRYPOINT], findings);
     list("config.Cmd", listed(config.cmd()), &[], findings);
-    list(
-        "config.ExposedPorts",
-        listed(config.exposed_ports()),
-        &[PORT],
-        findings,
-    );
+    list("config.ExposedPorts", listed(config.exposed_ports()), &[PORT], findings);
     list("config.Volumes", listed(config.volumes()), &[VOLUME], findings);
 
     let labels = config.labels().clone().unwrap_or_default();
-    for (label, expected) in [
-        ("title", Some(NAME)),
-        ("version", Some(VERSION)),
-        ("revision", None),
-    ] {
+    for (label, expected) in [("title", Some(NAME)), ("version", Some(VERSION)), ("revision", None)] {
         let label = format!("org.opencontainers.image.{label}");
         let found = labels.get(&label).map(String::as_str).unwrap_or_default();
         let holds = expected.map_or(!found.is_empty(), |expected| found == expected);
@@ -163,19 +131,10 @@ fn config(image: &ImageConfiguration, findings: &mut Findings) {
             expected.unwrap_or("a commit"),
         );
     }
-    let licenses = labels
-        .get("org.opencontainers.image.licenses")
-        .map(String::as_str)
-        .unwrap_or_default();
-    let more = licenses
-        .strip_prefix(LICENSES)
-        .is_some_and(|more| more.is_empty() || more.starts_with(" AND "));
-    findings.expect(
-        more,
-        "label org.opencontainers.image.licenses",
-        format!("{licenses:?}"),
-        LICENSES,
-    );
+    let licenses = labels.get("org.opencontainers.image.licenses").map(String::as_str).unwrap_or_default();
+    let more =
+        licenses.strip_prefix(LICENSES).is_some_and(|more| more.is_empty() || more.starts_with(" AND "));
+    findings.expect(more, "label org.opencontainers.image.licenses", format!("{licenses:?}"), LICENSES);
 }
 
 /// Nobody becomes somebody else, and the user writes where the data is, and nowhere else.
@@ -183,12 +142,7 @@ fn files(files: &Tree, findings: &mut Findings) {
     for (path, node) in files.iter() {
         let mode = format!("mode {:04o}, owner {}:{}", node.mode, node.uid, node.gid);
         if matches!(node.kind, Kind::Other) {
-            findings.expect(
-                false,
-                path,
-                "a device, a pipe or a socket",
-                "a file, a folder or a link",
-            );
+            findings.expect(false, path, "a device, a pipe or a socket", "a file, a folder or a link");
             continue;
         }
         // The rights of a link are those of what it leads to.
@@ -198,22 +152,12 @@ fn files(files: &Tree, findings: &mut Findings) {
         let folder = matches!(node.kind, Kind::Folder);
         findings.expect(node.mode & 0o6000 == 0, path, &mode, "neither setuid nor setgid");
         if path == "/tmp" {
-            findings.expect(
-                folder && node.mode == 0o1777,
-                path,
-                mode,
-                "a folder for everybody, mode 1777",
-            );
+            findings.expect(folder && node.mode == 0o1777, path, mode, "a folder for everybody, mode 1777");
             continue;
         }
         findings.expect(node.mode & 0o002 == 0, path, &mode, "not writable by everybody");
         let owned = node.uid == UID && node.mode & 0o200 != 0 || node.gid == UID && node.mode & 0o020 != 0;
-        findings.expect(
-            !owned || path == VOLUME,
-            path,
-            &mode,
-            format!("not writable by {USER}"),
-        );
+        findings.expect(!owned || path == VOLUME, path, &mode, format!("not writable by {USER}"));
     }
     let data = files.get(VOLUME);
     let writable = |node: &Node| {
@@ -222,12 +166,7 @@ fn files(files: &Tree, findings: &mut Findings) {
     let found = data.map_or("absent".to_owned(), |node| {
         format!("mode {:04o}, owner {}:{}", node.mode, node.uid, node.gid)
     });
-    findings.expect(
-        data.is_some_and(writable),
-        VOLUME,
-        found,
-        format!("a folder that {USER} may write"),
-    );
+    findings.expect(data.is_some_and(writable), VOLUME, found, format!("a folder that {USER} may write"));
 }
 
 /// The counter starts, and what is typed into pods is found on `PATH` and runs as the user.
@@ -244,29 +183,15 @@ fn programs(archive: &Archive, findings: &mut Findings) {
         format!("a program for {USER}"),
     );
 
-    let env = archive
-        .config
-        .config()
-        .as_ref()
-        .and_then(|config| config.env().clone())
-        .unwrap_or_default();
-    let env: BTreeMap<_, _> = env
-        .iter()
-        .filter_map(|variable| variable.split_once('='))
-        .collect();
+    let env = archive.config.config().as_ref().and_then(|config| config.env().clone()).unwrap_or_default();
+    let env: BTreeMap<_, _> = env.iter().filter_map(|variable| variable.split_once('=')).collect();
     // What containerd gives a container whose image names no PATH.
-    let path = env
-        .get("PATH")
-        .copied()
-        .unwrap_or("/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
+    let path =
+        env.get("PATH").copied().unwrap_or("/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
     for tool in TOOLS {
-        let found = path
-            .split(':')
-            .find_map(|folder| executable(&format!("{folder}/{tool}")));
+        let found = path.split(':').find_map(|folder| executable(&format!("{folder}/{tool}")));
         // Every name is the one busybox, by a link of either kind.
-        let busybox = found
-            .as_ref()
-            .is_some_and(|found| archive.files.has_name(found, "busybox"));
+        let busybox = found.as_ref().is_some_and(|found| archive.files.has_name(found, "busybox"));
         let found = found.unwrap_or_else(|| format!("absent from {path}"));
         findings.expect(busybox, tool, found, "a link to busybox");
     }
@@ -319,11 +244,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let archive = folder.path().join("image.tar");
         fs::write(&archive, image.archive(format)).unwrap();
-        check(&archive, CARGO_LIMIT_BYTES)
-            .unwrap()
-            .iter()
-            .map(Finding::to_string)
-            .collect()
+        check(&archive, CARGO_LIMIT_BYTES).unwrap().iter().map(Finding::to_string).collect()
     }
 
     #[test]
@@ -347,30 +268,15 @@ mod tests {
     #[test]
     fn every_departure_from_the_contract_is_named() {
         let departures: Vec<(ImageBuilder, &str)> = vec![
-            (
-                good().config("User", "0:0".into()),
-                "config.User: \"0:0\", expected 65532:65532",
-            ),
+            (good().config("User", "0:0".into()), "config.User: \"0:0\", expected 65532:65532"),
             (good().config("User", "".into()), "config.User"),
-            (
-                good().config("Entrypoint", serde_json::json!(["counter"])),
-                "config.Entrypoint",
-            ),
+            (good().config("Entrypoint", serde_json::json!(["counter"])), "config.Entrypoint"),
             (good().config("Cmd", serde_json::json!(["sh"])), "config.Cmd"),
-            (
-                good().config("ExposedPorts", serde_json::json!({ "80/tcp": {} })),
-                "config.ExposedPorts",
-            ),
+            (good().config("ExposedPorts", serde_json::json!({ "80/tcp": {} })), "config.ExposedPorts"),
             (good().config("Volumes", serde_json::json!({})), "config.Volumes"),
-            (
-                good().config("Labels", serde_json::json!({})),
-                "label org.opencontainers.image.revision",
-            ),
+            (good().config("Labels", serde_json::json!({})), "label org.opencontainers.image.revision"),
             (good().name("counter:latest"), "name: [\"counter:latest\"]"),
-            (
-                good().file("bin/su", 0o4755, 0),
-                "/bin/su: mode 4755, owner 0:0, expected neither setuid",
-            ),
+            (good().file("bin/su", 0o4755, 0), "/bin/su: mode 4755, owner 0:0, expected neither setuid"),
             (good().file("bin/wall", 0o2755, 0), "/bin/wall: mode 2755"),
             (
                 good().file("etc/passwd", 0o666, 0),
@@ -386,34 +292,14 @@ mod tests {
                 "/data: mode 0755, owner 0:0, expected a folder that 65532:65532 may write",
             ),
             (good().without("data"), "/data: absent"),
-            (
-                good().file("bin/counter", 0o644, 0),
-                "/bin/counter: absent or not executable",
-            ),
-            (
-                good().symlink("bin/counter", "/nowhere"),
-                "/bin/counter: absent or not executable",
-            ),
-            (
-                good().symlink("bin/counter", "counter"),
-                "/bin/counter: absent or not executable",
-            ),
+            (good().file("bin/counter", 0o644, 0), "/bin/counter: absent or not executable"),
+            (good().symlink("bin/counter", "/nowhere"), "/bin/counter: absent or not executable"),
+            (good().symlink("bin/counter", "counter"), "/bin/counter: absent or not executable"),
             (good().without("bin/nslookup"), "nslookup: absent from /bin"),
-            (
-                good().file("bin/kill", 0o755, 0),
-                "kill: /bin/kill, expected a link to busybox",
-            ),
-            (
-                good().config("Env", serde_json::json!(["PATH=/sbin"])),
-                "sh: absent from /sbin",
-            ),
+            (good().file("bin/kill", 0o755, 0), "kill: /bin/kill, expected a link to busybox"),
+            (good().config("Env", serde_json::json!(["PATH=/sbin"])), "sh: absent from /sbin"),
             (good().device("dev/console"), "/dev/console: a device"),
-            (
-                good()
-                    .file("padding", 0o644, 0)
-                    .padding(CARGO_LIMIT_BYTES as usize),
-                "size: ",
-            ),
+            (good().file("padding", 0o644, 0).padding(CARGO_LIMIT_BYTES as usize), "size: "),
         ];
         for (image, named) in departures {
             for format in [Format::Docker, Format::Oci] {
@@ -428,10 +314,7 @@ mod tests {
 
     #[test]
     fn what_a_later_layer_deletes_is_not_in_the_image() {
-        let image = good()
-            .file("bin/su", 0o4755, 0)
-            .next_layer()
-            .file("bin/.wh.su", 0o644, 0);
+        let image = good().file("bin/su", 0o4755, 0).next_layer().file("bin/.wh.su", 0o644, 0);
         assert_eq!(findings(&image, Format::Docker), [""; 0]);
         let image = good().next_layer().file("bin/.wh..wh..opq", 0o644, 0);
         assert!(

@@ -10,13 +10,7 @@ use super::oci::sha256;
 use crate::command::Command;
 
 /// What of the checkout goes into the image. A path that isn't there is as good as an empty one.
-const SOURCES: [&str; 5] = [
-    "app",
-    "Cargo.toml",
-    "Cargo.lock",
-    "rust-toolchain.toml",
-    ".cargo/config.toml",
-];
+const SOURCES: [&str; 5] = ["app", "Cargo.toml", "Cargo.lock", "rust-toolchain.toml", ".cargo/config.toml"];
 
 /// Everything of one build that may change, fed to it piece by piece.
 pub struct Fingerprint(Sha256);
@@ -33,11 +27,7 @@ impl Fingerprint {
             for file in files_below(&root.join(source))? {
                 let content =
                     std::fs::read(&file).with_context(|| format!("cannot read {}", file.display()))?;
-                let name = file
-                    .strip_prefix(root)
-                    .unwrap_or(&file)
-                    .to_string_lossy()
-                    .into_owned();
+                let name = file.strip_prefix(root).unwrap_or(&file).to_string_lossy().into_owned();
                 fingerprint.add(&name, &content);
             }
         }
@@ -68,10 +58,8 @@ fn files_below(path: &Path) -> Result<Vec<PathBuf>> {
     }
     let mut files = vec![];
     let at = || format!("cannot list {}", path.display());
-    let mut entries = std::fs::read_dir(path)
-        .with_context(at)?
-        .collect::<Result<Vec<_>, _>>()
-        .with_context(at)?;
+    let mut entries =
+        std::fs::read_dir(path).with_context(at)?.collect::<Result<Vec<_>, _>>().with_context(at)?;
     entries.sort_by_key(std::fs::DirEntry::file_name);
     for entry in entries {
         files.extend(files_below(&entry.path())?);
@@ -83,17 +71,9 @@ fn files_below(path: &Path) -> Result<Vec<PathBuf>> {
 /// in no commit, `unknown` outside git. Not HEAD: a commit to the docs is no reason for another image.
 pub async fn revision(root: &Path) -> String {
     let git = |args: &[&str]| {
-        Command::new("git")
-            .args(args)
-            .arg("--")
-            .args(SOURCES)
-            .env("GIT_OPTIONAL_LOCKS", "0")
-            .dir(root)
+        Command::new("git").args(args).arg("--").args(SOURCES).env("GIT_OPTIONAL_LOCKS", "0").dir(root)
     };
-    let (commit, changes) = (
-        git(&["log", "-1", "--format=%H"]),
-        git(&["status", "--porcelain"]),
-    );
+    let (commit, changes) = (git(&["log", "-1", "--format=%H"]), git(&["status", "--porcelain"]));
     match tokio::join!(commit.read(), changes.read()) {
         (Ok(commit), Ok(changes)) if !commit.trim().is_empty() => {
             let mark = if changes.trim().is_empty() { "" } else { "-dirty" };
@@ -138,13 +118,7 @@ mod tests {
         assert_eq!(revision(root).await, "unknown");
         let git = async |args: &[&str]| {
             let who = ["-c", "user.name=test", "-c", "user.email=test@example.org"];
-            Command::new("git")
-                .args(who)
-                .args(args)
-                .dir(root)
-                .read()
-                .await
-                .unwrap()
+            Command::new("git").args(who).args(args).dir(root).read().await.unwrap()
         };
         std::fs::create_dir(root.join("app")).unwrap();
         std::fs::write(root.join("app/main.rs"), "").unwrap();

@@ -49,18 +49,10 @@ impl Archive {
         for (layer, diff_id) in layers.iter().zip(diff_ids) {
             let layer = plain(layer)?;
             let digest = digest(&layer);
-            ensure!(
-                *diff_id == digest,
-                "the layer {diff_id} of the config has the digest {digest}"
-            );
+            ensure!(*diff_id == digest, "the layer {diff_id} of the config has the digest {digest}");
             files.add_layer(&layer)?;
         }
-        Ok(Self {
-            names,
-            id,
-            config,
-            files,
-        })
+        Ok(Self { names, id, config, files })
     }
 }
 
@@ -81,53 +73,28 @@ fn both(members: &Members) -> Result<Parts<'_>> {
 fn docker(members: &Members) -> Result<Parts<'_>> {
     let manifest: Value = serde_json::from_slice(members.get("manifest.json")?)?;
     let images = manifest.as_array().context("manifest.json is no list")?;
-    let [image] = images.as_slice() else {
-        bail!("it holds {} images, not one", images.len())
-    };
-    let layers = strings(&image["Layers"])
-        .iter()
-        .map(|layer| members.get(layer))
-        .collect::<Result<_>>()?;
-    let config = image["Config"]
-        .as_str()
-        .context("manifest.json names no config")?;
+    let [image] = images.as_slice() else { bail!("it holds {} images, not one", images.len()) };
+    let layers = strings(&image["Layers"]).iter().map(|layer| members.get(layer)).collect::<Result<_>>()?;
+    let config = image["Config"].as_str().context("manifest.json names no config")?;
     Ok((strings(&image["RepoTags"]), members.get(config)?, layers))
 }
 
 fn oci(members: &Members) -> Result<Parts<'_>> {
     let index: Value = serde_json::from_slice(members.get("index.json")?)?;
-    let images = index["manifests"]
-        .as_array()
-        .context("index.json names no image")?;
-    let [image] = images.as_slice() else {
-        bail!("it holds {} images, not one", images.len())
-    };
+    let images = index["manifests"].as_array().context("index.json names no image")?;
+    let [image] = images.as_slice() else { bail!("it holds {} images, not one", images.len()) };
     let annotations = &image["annotations"];
     // containerd's key holds the whole name; OCI's own may hold only the tag.
     let name = annotations["io.containerd.image.name"].as_str();
     let name = name.or_else(|| annotations["org.opencontainers.image.ref.name"].as_str());
     let manifest: Value = serde_json::from_slice(members.blob(image)?)?;
-    let layers = manifest["layers"]
-        .as_array()
-        .context("its manifest names no layers")?;
-    let layers = layers
-        .iter()
-        .map(|layer| members.blob(layer))
-        .collect::<Result<_>>()?;
-    Ok((
-        name.map(str::to_owned).into_iter().collect(),
-        members.blob(&manifest["config"])?,
-        layers,
-    ))
+    let layers = manifest["layers"].as_array().context("its manifest names no layers")?;
+    let layers = layers.iter().map(|layer| members.blob(layer)).collect::<Result<_>>()?;
+    Ok((name.map(str::to_owned).into_iter().collect(), members.blob(&manifest["config"])?, layers))
 }
 
 fn strings(list: &Value) -> Vec<String> {
-    list.as_array()
-        .into_iter()
-        .flatten()
-        .filter_map(Value::as_str)
-        .map(str::to_owned)
-        .collect()
+    list.as_array().into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect()
 }
 
 /// The files of the archive itself.
@@ -150,10 +117,7 @@ impl Members {
                 EntryType::Symlink => {
                     let target = entry.link_name_bytes().context("a link without a target")?;
                     let folder = path.rsplit_once('/').map_or("", |(folder, _)| folder);
-                    links.push((
-                        path[1..].to_owned(),
-                        normal(folder, &String::from_utf8_lossy(&target)),
-                    ));
+                    links.push((path[1..].to_owned(), normal(folder, &String::from_utf8_lossy(&target))));
                 }
                 _ => {}
             }
@@ -171,17 +135,12 @@ impl Members {
     }
 
     fn get(&self, name: &str) -> Result<&[u8]> {
-        self.0
-            .get(name)
-            .map(Vec::as_slice)
-            .with_context(|| format!("it has no {name}"))
+        self.0.get(name).map(Vec::as_slice).with_context(|| format!("it has no {name}"))
     }
 
     /// The content that an OCI descriptor names by its digest.
     fn blob(&self, descriptor: &Value) -> Result<&[u8]> {
-        let named = descriptor["digest"]
-            .as_str()
-            .context("a descriptor without a digest")?;
+        let named = descriptor["digest"].as_str().context("a descriptor without a digest")?;
         let bytes = self.get(&format!("blobs/{}", named.replace(':', "/")))?;
         let digest = digest(bytes);
         ensure!(named == digest, "the blob {named} has the digest {digest}");
@@ -203,9 +162,7 @@ fn plain(bytes: &[u8]) -> Result<Vec<u8>> {
         return Ok(bytes.to_vec());
     }
     let mut plain = Vec::new();
-    GzDecoder::new(bytes)
-        .read_to_end(&mut plain)
-        .context("not gzip to its end")?;
+    GzDecoder::new(bytes).read_to_end(&mut plain).context("not gzip to its end")?;
     Ok(plain)
 }
 
@@ -250,20 +207,15 @@ impl Tree {
     pub fn resolve(&self, path: &str) -> Option<(String, &Node)> {
         let mut path = normal("", path);
         for _ in 0..LINKS {
-            let link = path
-                .match_indices('/')
-                .map(|(at, _)| at)
-                .skip(1)
-                .chain([path.len()])
-                .find_map(|end| match &self.nodes.get(&path[..end])?.kind {
-                    Kind::Symlink(target) => Some((end, target)),
-                    _ => None,
+            let link =
+                path.match_indices('/').map(|(at, _)| at).skip(1).chain([path.len()]).find_map(|end| {
+                    match &self.nodes.get(&path[..end])?.kind {
+                        Kind::Symlink(target) => Some((end, target)),
+                        _ => None,
+                    }
                 });
             let Some((end, target)) = link else {
-                return self
-                    .nodes
-                    .get_key_value(&path)
-                    .map(|(path, node)| (path.clone(), node));
+                return self.nodes.get_key_value(&path).map(|(path, node)| (path.clone(), node));
             };
             let folder = path[..end].rsplit_once('/').map_or("", |(folder, _)| folder);
             path = normal("", &format!("{}{}", normal(folder, target), &path[end..]));
@@ -306,9 +258,8 @@ impl Tree {
     fn add(&mut self, path: &str, entry: &tar::Entry<'_, &[u8]>) -> Result<()> {
         let header = entry.header();
         let link = || {
-            let name = entry
-                .link_name_bytes()
-                .with_context(|| format!("{path} is a link without a target"))?;
+            let name =
+                entry.link_name_bytes().with_context(|| format!("{path} is a link without a target"))?;
             Ok::<_, anyhow::Error>(String::from_utf8_lossy(&name).into_owned())
         };
         let kind = match header.entry_type() {
@@ -345,8 +296,7 @@ impl Tree {
 
     fn remove_below(&mut self, folder: &str, keep: &BTreeSet<String>) {
         let prefix = format!("{folder}/");
-        self.nodes
-            .retain(|path, _| !path.starts_with(&prefix) || keep.contains(path));
+        self.nodes.retain(|path, _| !path.starts_with(&prefix) || keep.contains(path));
     }
 }
 
@@ -385,15 +335,11 @@ mod tests {
 
     #[test]
     fn content_that_does_not_match_its_digest_is_no_image() {
-        let image = ImageBuilder::new(serde_json::json!({}))
-            .name("counter:0.1.0")
-            .file("bin/counter", 0o755, 0);
+        let image =
+            ImageBuilder::new(serde_json::json!({})).name("counter:0.1.0").file("bin/counter", 0o755, 0);
         let changed = |format| {
             let mut bytes = image.archive(format);
-            let at = bytes
-                .windows(4)
-                .position(|bytes| bytes == b"xxxx")
-                .expect("the file's content");
+            let at = bytes.windows(4).position(|bytes| bytes == b"xxxx").expect("the file's content");
             bytes[at] = b'y';
             fault_of(&bytes)
         };
@@ -403,10 +349,7 @@ mod tests {
 
     #[test]
     fn a_truncated_or_foreign_archive_says_what_is_missing() {
-        assert_eq!(
-            fault_of(&[0; 1024]),
-            "it holds neither manifest.json nor index.json"
-        );
+        assert_eq!(fault_of(&[0; 1024]), "it holds neither manifest.json nor index.json");
         assert!(fault_of(&[0x28, 0xb5, 0x2f, 0xfd, 0]).contains("zstd"));
         assert!(fault_of(&[0x1f, 0x8b, 8, 0]).contains("not gzip"));
     }

@@ -23,11 +23,7 @@ pub async fn obstacle(root: &Path) -> Option<String> {
     if let Err(error) = Command::new("nix").arg("--version").read().await {
         return Some(format!("{error:#}"));
     }
-    match nix(root, &["build", ".#image", "--dry-run"])
-        .deadline(PROBE_DEADLINE)
-        .output()
-        .await
-    {
+    match nix(root, &["build", ".#image", "--dry-run"]).deadline(PROBE_DEADLINE).output().await {
         Ok(output) if output.status == 0 => None,
         Ok(output) => {
             let reason = output.stderr.lines().find(|line| line.contains("error:"));
@@ -44,10 +40,8 @@ pub async fn obstacle(root: &Path) -> Option<String> {
 pub async fn build(root: &Path) -> Result<PathBuf> {
     // `--print-out-paths` would be shorter, but Nix 2.8, which Debian has, doesn't know it.
     let build = nix(root, &["build", ".#image", "--no-link", "--json"]).deadline(BUILD_DEADLINE);
-    let built = build
-        .read()
-        .await
-        .context("Nix can't build the image\nnext: cargo xtask image --builder cargo")?;
+    let built =
+        build.read().await.context("Nix can't build the image\nnext: cargo xtask image --builder cargo")?;
     out_path(&built).with_context(|| format!("`nix build .#image` named no archive: {built}"))
 }
 
@@ -63,11 +57,7 @@ fn out_path(built: &str) -> Option<PathBuf> {
 pub async fn rebuild(root: &Path) -> Result<()> {
     build(root).await?;
     let rebuild = nix(root, &["build", ".#image", "--no-link", "--rebuild"]).deadline(BUILD_DEADLINE);
-    rebuild
-        .read()
-        .await
-        .map(drop)
-        .context("Nix doesn't build the same image twice")
+    rebuild.read().await.map(drop).context("Nix doesn't build the same image twice")
 }
 
 /// The fingerprint of Nix's image: everything else it depends on is pinned in the lock file.
@@ -84,10 +74,7 @@ pub fn fingerprint(root: &Path, revision: &str) -> Result<String> {
 }
 
 fn nix(root: &Path, args: &[&str]) -> Command {
-    Command::new("nix")
-        .args(["--extra-experimental-features", "nix-command flakes"])
-        .args(args)
-        .dir(root)
+    Command::new("nix").args(["--extra-experimental-features", "nix-command flakes"]).args(args).dir(root)
 }
 
 #[cfg(test)]

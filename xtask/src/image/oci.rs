@@ -50,21 +50,13 @@ impl fmt::Display for Entry {
 impl Layer {
     /// An empty layer.
     pub fn new(origin: impl Into<String>) -> Self {
-        Self {
-            origin: origin.into(),
-            entries: BTreeMap::new(),
-        }
+        Self { origin: origin.into(), entries: BTreeMap::new() }
     }
 
     /// Adds a folder; `owner` is its user and its group.
     pub fn folder(&mut self, path: &str, mode: u32, owner: u32) {
-        let entry = Entry {
-            kind: tar::EntryType::Directory,
-            mode,
-            owner,
-            content: vec![],
-            target: String::new(),
-        };
+        let entry =
+            Entry { kind: tar::EntryType::Directory, mode, owner, content: vec![], target: String::new() };
         self.entries.insert(format!("{path}/"), entry);
     }
 
@@ -151,12 +143,7 @@ pub struct Packed {
 /// # Errors
 /// When a path doesn't fit into a tar header.
 pub fn pack(image: &Contents) -> Result<Packed> {
-    let Contents {
-        name,
-        architecture,
-        config,
-        layers,
-    } = image;
+    let Contents { name, architecture, config, layers } = image;
     let mut blobs = Blobs::default();
     let (mut diff_ids, mut descriptors, mut history) = (vec![], vec![], vec![]);
     for layer in layers {
@@ -164,24 +151,14 @@ pub fn pack(image: &Contents) -> Result<Packed> {
         let descriptor = blobs.add(MediaType::ImageLayer, layer.pack()?)?;
         diff_ids.push(descriptor.digest().to_string());
         descriptors.push(descriptor);
-        history.push(
-            HistoryBuilder::default()
-                .created(EPOCH)
-                .created_by(&*layer.origin)
-                .build()?,
-        );
+        history.push(HistoryBuilder::default().created(EPOCH).created_by(&*layer.origin).build()?);
     }
     let image = ImageConfigurationBuilder::default()
         .created(EPOCH)
         .architecture(Arch::from(architecture.as_str()))
         .os(Os::Linux)
         .config(config.clone())
-        .rootfs(
-            RootFsBuilder::default()
-                .typ("layers")
-                .diff_ids(diff_ids)
-                .build()?,
-        )
+        .rootfs(RootFsBuilder::default().typ("layers").diff_ids(diff_ids).build()?)
         .history(history)
         .build()?;
     let config = blobs.add(MediaType::ImageConfig, canonical(&image)?)?;
@@ -200,10 +177,7 @@ pub fn pack(image: &Contents) -> Result<Packed> {
     let mut manifest = blobs.add(MediaType::ImageManifest, canonical(&manifest)?)?;
     let tag = name.rsplit_once(':').map_or("latest", |(_, tag)| tag);
     manifest.set_annotations(Some(HashMap::from([
-        (
-            "io.containerd.image.name".to_owned(),
-            format!("docker.io/library/{name}"),
-        ),
+        ("io.containerd.image.name".to_owned(), format!("docker.io/library/{name}")),
         ("org.opencontainers.image.ref.name".to_owned(), tag.to_owned()),
     ])));
     let index = ImageIndexBuilder::default()
@@ -211,9 +185,7 @@ pub fn pack(image: &Contents) -> Result<Packed> {
         .media_type(MediaType::ImageIndex)
         .manifests([manifest])
         .build()?;
-    let layout = OciLayoutBuilder::default()
-        .image_layout_version("1.0.0")
-        .build()?;
+    let layout = OciLayoutBuilder::default().image_layout_version("1.0.0").build()?;
 
     let mut archive = tar::Builder::new(Vec::new());
     let mut add = |path: &str, content: &[u8]| {
@@ -226,10 +198,7 @@ pub fn pack(image: &Contents) -> Result<Packed> {
     for (digest, content) in &blobs.0 {
         add(&blob_path(digest), content)?;
     }
-    Ok(Packed {
-        archive: archive.into_inner()?,
-        id,
-    })
+    Ok(Packed { archive: archive.into_inner()?, id })
 }
 
 #[derive(Default)]
@@ -261,10 +230,7 @@ fn canonical(document: &impl Serialize) -> Result<Vec<u8>> {
 
 /// The SHA-256 of `content` in hexadecimal.
 pub fn sha256(content: &[u8]) -> String {
-    Sha256::digest(content)
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
+    Sha256::digest(content).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]
@@ -282,9 +248,7 @@ mod tests {
         layer.folder("data", 0o755, 65532);
         layer.link("link", "a");
         let labels = ["one", "two", "three", "four"].map(|key| (key.to_owned(), key.to_owned()));
-        let config = ConfigBuilder::default()
-            .user("65532:65532")
-            .labels(HashMap::from(labels));
+        let config = ConfigBuilder::default().user("65532:65532").labels(HashMap::from(labels));
         pack(&Contents {
             name: "counter:0.1.0".to_owned(),
             architecture: "amd64".to_owned(),
@@ -306,10 +270,9 @@ mod tests {
     fn an_archive_reads_back_as_what_was_packed_to_docker_and_to_containerd() {
         let packed = example(["a", "b"]);
         // Each reader goes by its own: without manifest.json it is an OCI archive, without index.json docker's.
-        for (left_out, name) in [
-            ("manifest.json", "docker.io/library/counter:0.1.0"),
-            ("index.json", "counter:0.1.0"),
-        ] {
+        for (left_out, name) in
+            [("manifest.json", "docker.io/library/counter:0.1.0"), ("index.json", "counter:0.1.0")]
+        {
             let mut archive = tar::Builder::new(Vec::new());
             for entry in tar::Archive::new(packed.archive.as_slice()).entries().unwrap() {
                 let entry = entry.unwrap();
@@ -318,15 +281,8 @@ mod tests {
                 }
             }
             let image = Archive::parse(&archive.into_inner().unwrap()).unwrap();
-            assert_eq!(
-                (image.names.as_slice(), &image.id),
-                (&[name.to_owned()][..], &packed.id)
-            );
-            let user = image
-                .config
-                .config()
-                .as_ref()
-                .and_then(|config| config.user().clone());
+            assert_eq!((image.names.as_slice(), &image.id), (&[name.to_owned()][..], &packed.id));
+            let user = image.config.config().as_ref().and_then(|config| config.user().clone());
             assert_eq!(user.as_deref(), Some("65532:65532"));
             let files: Vec<_> = image
                 .files

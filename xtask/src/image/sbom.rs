@@ -54,24 +54,14 @@ pub fn bill(root: &Path, target: &str, parts: &[Part]) -> Result<String> {
         let package = graph.packages[id];
         dependencies.push(Dependency {
             dependency_ref: reference(package)?,
-            dependencies: graph
-                .needs(id)
-                .map(|id| reference(graph.packages[id]))
-                .collect::<Result<_>>()?,
+            dependencies: graph.needs(id).map(|id| reference(graph.packages[id])).collect::<Result<_>>()?,
         });
         if **id != counter.id {
             let mut component = component_of(package, Classification::Library)?;
-            component.scope = Some(if linked.contains(id) {
-                Scope::Required
-            } else {
-                Scope::Excluded
-            });
+            component.scope = Some(if linked.contains(id) { Scope::Required } else { Scope::Excluded });
             let checksum = checksums.get(&(package.name.to_string(), package.version.to_string()));
             component.hashes = checksum.map(|checksum| {
-                Hashes(vec![Hash {
-                    alg: HashAlgorithm::SHA_256,
-                    content: HashValue(checksum.clone()),
-                }])
+                Hashes(vec![Hash { alg: HashAlgorithm::SHA_256, content: HashValue(checksum.clone()) }])
             });
             components.push(component);
         }
@@ -80,20 +70,13 @@ pub fn bill(root: &Path, target: &str, parts: &[Part]) -> Result<String> {
         let purl = Purl::new(&part.package_type, &part.name, &part.version)
             .with_context(|| format!("{} {} makes no package URL", part.name, part.version))?;
         let reference = purl.to_string();
-        let mut component = Component::new(
-            Classification::Application,
-            &part.name,
-            &part.version,
-            Some(reference.clone()),
-        );
+        let mut component =
+            Component::new(Classification::Application, &part.name, &part.version, Some(reference.clone()));
         component.purl = Some(purl);
         component.licenses = Some(Licenses(vec![LicenseChoice::expression(&part.license)]));
         component.scope = Some(Scope::Required);
         components.push(component);
-        dependencies.push(Dependency {
-            dependency_ref: reference,
-            dependencies: vec![],
-        });
+        dependencies.push(Dependency { dependency_ref: reference, dependencies: vec![] });
     }
     let bom = Bom {
         serial_number: None,
@@ -107,13 +90,9 @@ pub fn bill(root: &Path, target: &str, parts: &[Part]) -> Result<String> {
         ..Bom::default()
     };
     let faults = bom.validate_version(SPECIFICATION);
-    ensure!(
-        faults.passed(),
-        "the bill is not CycloneDX {SPECIFICATION}: {faults:?}"
-    );
+    ensure!(faults.passed(), "the bill is not CycloneDX {SPECIFICATION}: {faults:?}");
     let mut json = Vec::new();
-    bom.output_as_json(&mut json, SPECIFICATION)
-        .context("could not write the bill")?;
+    bom.output_as_json(&mut json, SPECIFICATION).context("could not write the bill")?;
     Ok(String::from_utf8(json)?)
 }
 
@@ -125,25 +104,15 @@ struct Graph<'a> {
 
 impl<'a> Graph<'a> {
     fn of(metadata: &'a Metadata) -> Result<Self> {
-        let resolve = metadata
-            .resolve
-            .as_ref()
-            .context("cargo resolved no dependencies")?;
+        let resolve = metadata.resolve.as_ref().context("cargo resolved no dependencies")?;
         let edges = resolve.nodes.iter().map(|node| {
             let needed = node.deps.iter().filter(|dependency| {
-                dependency
-                    .dep_kinds
-                    .iter()
-                    .any(|kind| kind.kind != DependencyKind::Development)
+                dependency.dep_kinds.iter().any(|kind| kind.kind != DependencyKind::Development)
             });
             (&node.id, needed.map(|dependency| &dependency.pkg).collect())
         });
         Ok(Self {
-            packages: metadata
-                .packages
-                .iter()
-                .map(|package| (&package.id, package))
-                .collect(),
+            packages: metadata.packages.iter().map(|package| (&package.id, package)).collect(),
             edges: edges.collect(),
         })
     }
@@ -166,26 +135,16 @@ impl<'a> Graph<'a> {
 }
 
 fn is_macro(package: &Package) -> bool {
-    package
-        .targets
-        .iter()
-        .any(|target| target.kind.contains(&TargetKind::ProcMacro))
+    package.targets.iter().any(|target| target.kind.contains(&TargetKind::ProcMacro))
 }
 
 fn component_of(package: &Package, classification: Classification) -> Result<Component> {
     let name = package.name.as_str();
-    let mut component = Component::new(
-        classification,
-        name,
-        &package.version.to_string(),
-        Some(reference(package)?),
-    );
+    let mut component =
+        Component::new(classification, name, &package.version.to_string(), Some(reference(package)?));
     component.purl = Some(purl(package)?);
     // Old manifests separate licences by a slash, which meant OR.
-    let license = package
-        .license
-        .as_ref()
-        .map(|license| license.replace('/', " OR "));
+    let license = package.license.as_ref().map(|license| license.replace('/', " OR "));
     component.licenses = license.map(|license| Licenses(vec![LicenseChoice::expression(&license)]));
     Ok(component)
 }
@@ -203,16 +162,11 @@ fn purl(package: &Package) -> Result<Purl> {
 fn checksums(root: &Path) -> Result<BTreeMap<(String, String), String>> {
     let lock = fs::read_to_string(root.join("Cargo.lock")).context("could not read Cargo.lock")?;
     let lock: toml::Table = lock.parse().context("Cargo.lock is not TOML")?;
-    let packages = lock
-        .get("package")
-        .and_then(toml::Value::as_array)
-        .context("Cargo.lock names no packages")?;
+    let packages =
+        lock.get("package").and_then(toml::Value::as_array).context("Cargo.lock names no packages")?;
     let text = |package: &toml::Value, key: &str| package.get(key)?.as_str().map(str::to_owned);
     let found = packages.iter().filter_map(|package| {
-        Some((
-            (text(package, "name")?, text(package, "version")?),
-            text(package, "checksum")?,
-        ))
+        Some(((text(package, "name")?, text(package, "version")?), text(package, "checksum")?))
     });
     Ok(found.collect())
 }
@@ -225,19 +179,14 @@ mod tests {
     const TARGET: &str = "x86_64-unknown-linux-gnu";
 
     fn bill_with(parts: &[Part]) -> (String, Value) {
-        let root = Path::new(env!("CARGO_MANIFEST_DIR"))
-            .parent()
-            .expect("xtask lies in the workspace");
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask lies in the workspace");
         let json = bill(root, TARGET, parts).unwrap();
         let value = serde_json::from_str(&json).unwrap();
         (json, value)
     }
 
     fn component<'a>(bill: &'a Value, name: &str) -> Option<&'a Value> {
-        bill["components"]
-            .as_array()?
-            .iter()
-            .find(|component| component["name"] == name)
+        bill["components"].as_array()?.iter().find(|component| component["name"] == name)
     }
 
     #[test]
@@ -250,25 +199,16 @@ mod tests {
         assert_eq!(axum["hashes"][0]["content"].as_str().unwrap().len(), 64);
         assert_eq!(axum["scope"], "required");
         assert!(axum["purl"].as_str().unwrap().starts_with("pkg:cargo/axum@0.8."));
-        let unhashed = bill["components"]
-            .as_array()
-            .unwrap()
-            .iter()
-            .find(|component| component["hashes"].is_null());
+        let unhashed =
+            bill["components"].as_array().unwrap().iter().find(|component| component["hashes"].is_null());
         assert_eq!(unhashed, None);
     }
 
     #[test]
     fn tests_tools_and_the_lab_engine_are_not_inside() {
         let (_, bill) = bill_with(&[]);
-        assert_eq!(
-            component(&bill, "serde_derive").expect("it ran at build time")["scope"],
-            "excluded"
-        );
-        assert_eq!(
-            component(&bill, "syn").expect("it ran at build time")["scope"],
-            "excluded"
-        );
+        assert_eq!(component(&bill, "serde_derive").expect("it ran at build time")["scope"], "excluded");
+        assert_eq!(component(&bill, "syn").expect("it ran at build time")["scope"], "excluded");
         for absent in ["tempfile", "kube", "xtask", "windows-sys"] {
             assert_eq!(component(&bill, absent), None);
         }
@@ -288,10 +228,7 @@ mod tests {
         assert_eq!(edges.len(), listed.len());
         for edge in edges {
             for needed in edge["dependsOn"].as_array().into_iter().flatten() {
-                assert!(
-                    listed.contains(needed.as_str().unwrap()),
-                    "{needed} is not listed"
-                );
+                assert!(listed.contains(needed.as_str().unwrap()), "{needed} is not listed");
             }
         }
     }
@@ -305,29 +242,19 @@ mod tests {
             package_type: "generic".into(),
         };
         let (first, bill) = bill_with(std::slice::from_ref(&busybox));
-        assert_eq!(
-            component(&bill, "busybox").unwrap()["purl"],
-            "pkg:generic/busybox@1.35.0"
-        );
+        assert_eq!(component(&bill, "busybox").unwrap()["purl"], "pkg:generic/busybox@1.35.0");
         assert_eq!(first, bill_with(&[busybox]).0);
     }
 
     #[test]
     fn a_licence_that_is_no_spdx_expression_is_refused() {
-        let root = Path::new(env!("CARGO_MANIFEST_DIR"))
-            .parent()
-            .expect("xtask lies in the workspace");
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask lies in the workspace");
         let part = Part {
             name: "busybox".into(),
             version: "1.35.0".into(),
             license: "who knows".into(),
             package_type: "generic".into(),
         };
-        assert!(
-            bill(root, TARGET, &[part])
-                .unwrap_err()
-                .to_string()
-                .contains("is not CycloneDX")
-        );
+        assert!(bill(root, TARGET, &[part]).unwrap_err().to_string().contains("is not CycloneDX"));
     }
 }

@@ -42,10 +42,7 @@ pub async fn verify(workspace: &Workspace, progress: &Progress, builder: Builder
     if image.builder == Builder::Nix {
         nix::rebuild(&workspace.root).await?;
         task.done("the same, says Nix");
-        return Ok(Verdict {
-            image,
-            differences: vec![],
-        });
+        return Ok(Verdict { image, differences: vec![] });
     }
     let revision = inputs::revision(&workspace.root).await;
     let parts = cargo::Parts::find().await?;
@@ -55,10 +52,7 @@ pub async fn verify(workspace: &Workspace, progress: &Progress, builder: Builder
     let mut differences = compare(&first, &second);
     let digest = oci::pack(&second)?.id;
     if digest != image.digest && differences.is_empty() {
-        differences.push(format!(
-            "{} is not what the checkout makes now",
-            workspace.display(&image.archive)
-        ));
+        differences.push(format!("{} is not what the checkout makes now", workspace.display(&image.archive)));
     }
     if differences.is_empty() {
         task.done(&digest);
@@ -76,10 +70,8 @@ async fn build_elsewhere(
 ) -> Result<Contents> {
     let at = || format!("cannot make a folder in {}", workspace.lab.display());
     std::fs::create_dir_all(&workspace.lab).with_context(at)?;
-    let elsewhere = tempfile::Builder::new()
-        .prefix("elsewhere-")
-        .tempdir_in(&workspace.lab)
-        .with_context(at)?;
+    let elsewhere =
+        tempfile::Builder::new().prefix("elsewhere-").tempdir_in(&workspace.lab).with_context(at)?;
     let site = cargo::Site {
         root: elsewhere.path().join("another checkout"),
         target: elsewhere.path().join("another target"),
@@ -92,13 +84,9 @@ async fn build_elsewhere(
 
 /// Copies what git would take into a commit: what lies about in the checkout besides is not to be built in.
 async fn copy_sources(from: &Path, to: &Path) -> Result<()> {
-    let list = Command::new("git")
-        .args(["ls-files", "-z", "--cached", "--others", "--exclude-standard"])
-        .dir(from);
-    let list = list
-        .read()
-        .await
-        .context("only a git checkout can be built elsewhere")?;
+    let list =
+        Command::new("git").args(["ls-files", "-z", "--cached", "--others", "--exclude-standard"]).dir(from);
+    let list = list.read().await.context("only a git checkout can be built elsewhere")?;
     for name in list.split_terminator('\0') {
         let (source, copy) = (from.join(name), to.join(name));
         // Deleted, but not yet in a commit.
@@ -118,11 +106,7 @@ fn compare(first: &Contents, second: &Contents) -> Vec<String> {
     let mut differences = vec![];
     for (number, (first, second)) in first.layers.iter().zip(&second.layers).enumerate() {
         let of_layer = compare_layers(first, second);
-        differences.extend(
-            of_layer
-                .into_iter()
-                .map(|text| format!("layer {}: {text}", number + 1)),
-        );
+        differences.extend(of_layer.into_iter().map(|text| format!("layer {}: {text}", number + 1)));
     }
     let fields = |image: &Contents| serde_json::to_value(&image.config).unwrap_or_default();
     compare_values("config", &fields(first), &fields(second), &mut differences);
@@ -132,10 +116,7 @@ fn compare(first: &Contents, second: &Contents) -> Vec<String> {
 fn compare_layers(first: &Layer, second: &Layer) -> Vec<String> {
     let (first, second) = (&first.entries, &second.entries);
     let mut differences = vec![];
-    for path in first
-        .keys()
-        .chain(second.keys().filter(|path| !first.contains_key(*path)))
-    {
+    for path in first.keys().chain(second.keys().filter(|path| !first.contains_key(*path))) {
         match (first.get(path), second.get(path)) {
             (Some(one), Some(other)) if one.content != other.content => {
                 let (one, other) = (&one.content, &other.content);
@@ -159,10 +140,7 @@ fn compare_layers(first: &Layer, second: &Layer) -> Vec<String> {
 fn compare_values(at: &str, first: &Value, second: &Value, differences: &mut Vec<String>) {
     match (first, second) {
         (Value::Object(one), Value::Object(other)) => {
-            for key in one
-                .keys()
-                .chain(other.keys().filter(|key| !one.contains_key(*key)))
-            {
+            for key in one.keys().chain(other.keys().filter(|key| !one.contains_key(*key))) {
                 let value = |map: &serde_json::Map<String, Value>| map.get(key).cloned().unwrap_or_default();
                 compare_values(&format!("{at}.{key}"), &value(one), &value(other), differences);
             }
@@ -205,10 +183,7 @@ mod tests {
             differs(image("a", 0o700, "same, then x")),
             ["layer 1: bin/counter: Regular mode 755 owner 0, then Regular mode 700 owner 0"]
         );
-        assert_eq!(
-            differs(image("b", 0o755, "same, then x")),
-            [r#"config.Labels.revision: "a", then "b""#]
-        );
+        assert_eq!(differs(image("b", 0o755, "same, then x")), [r#"config.Labels.revision: "a", then "b""#]);
         let mut more = image("a", 0o755, "same, then x");
         more.layers[0].link("bin/sh", "busybox");
         assert_eq!(differs(more), ["layer 1: bin/sh: missing in the first"]);

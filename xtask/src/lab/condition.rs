@@ -9,9 +9,7 @@ pub fn ready(pod: &Json) -> bool {
     let conditions = pod.pointer("/status/conditions").and_then(Json::as_array);
     pod.pointer("/metadata/deletionTimestamp").is_none()
         && conditions.is_some_and(|conditions| {
-            conditions
-                .iter()
-                .any(|condition| condition["type"] == "Ready" && condition["status"] == "True")
+            conditions.iter().any(|condition| condition["type"] == "Ready" && condition["status"] == "True")
         })
 }
 
@@ -25,15 +23,9 @@ pub fn rolled_out(workload: &Json) -> bool {
     let replicas = number("/spec/replicas").unwrap_or(1);
     let seen =
         number("/status/observedGeneration").is_some_and(|seen| Some(seen) >= number("/metadata/generation"));
-    let on_delete = workload
-        .pointer("/spec/updateStrategy/type")
-        .is_some_and(|kind| kind == "OnDelete");
+    let on_delete = workload.pointer("/spec/updateStrategy/type").is_some_and(|kind| kind == "OnDelete");
     let partition = number("/spec/updateStrategy/rollingUpdate/partition").unwrap_or(0);
-    let updated = if on_delete {
-        0
-    } else {
-        (replicas - partition).max(0)
-    };
+    let updated = if on_delete { 0 } else { (replicas - partition).max(0) };
     // With ordinals left alone the controller does not promote the update revision to the current one.
     let promoted = on_delete
         || partition > 0

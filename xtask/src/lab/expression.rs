@@ -25,11 +25,7 @@ pub const FUNCTIONS: [&str; 6] = ["ready", "rolledOut", "ordinal", "after", "bef
 
 static ENVIRONMENT: LazyLock<Arc<Env>> = LazyLock::new(|| {
     let mut env = Env::stdlib();
-    for extension in [
-        cel::extensions::lists,
-        cel::extensions::strings,
-        cel::extensions::math,
-    ] {
+    for extension in [cel::extensions::lists, cel::extensions::strings, cel::extensions::math] {
         // Fails on a second registration of the same overload only, which the tests would show.
         let _ = env.add_extension(extension);
     }
@@ -57,16 +53,9 @@ impl Expression {
     pub fn compile(source: &str) -> Result<Self, String> {
         let program = ENVIRONMENT.compile(source).map_err(|errors| {
             let text = errors.to_string();
-            text.lines()
-                .map(str::trim)
-                .filter(|line| !line.is_empty())
-                .collect::<Vec<_>>()
-                .join(" ")
+            text.lines().map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join(" ")
         })?;
-        Ok(Self {
-            source: source.to_owned(),
-            program: Arc::new(program),
-        })
+        Ok(Self { source: source.to_owned(), program: Arc::new(program) })
     }
 
     /// The variables it reads, without those that its own macros bind.
@@ -83,16 +72,9 @@ impl Expression {
         let known = |name: &str| {
             FUNCTIONS.contains(&name)
                 || !name.starts_with(char::is_alphabetic)
-                || Context::with_env(Arc::clone(&ENVIRONMENT))
-                    .add_function(name, || true)
-                    .is_err()
+                || Context::with_env(Arc::clone(&ENVIRONMENT)).add_function(name, || true).is_err()
         };
-        references
-            .functions()
-            .into_iter()
-            .filter(|name| !known(name))
-            .map(str::to_owned)
-            .collect()
+        references.functions().into_iter().filter(|name| !known(name)).map(str::to_owned).collect()
     }
 
     /// Its value.
@@ -107,10 +89,7 @@ impl Expression {
             }
         }
         add_functions(&mut context);
-        let value = self
-            .program
-            .execute(&context)
-            .map_err(|error| error.to_string())?;
+        let value = self.program.execute(&context).map_err(|error| error.to_string())?;
         to_json(&value)
     }
 
@@ -146,10 +125,7 @@ impl Expression {
                     Ok(value) => shorten(value),
                     Err(error) => Json::String(format!("({error})")),
                 };
-                seen.push(Seen {
-                    part: part.to_owned(),
-                    value,
-                });
+                seen.push(Seen { part: part.to_owned(), value });
             }
         }
         seen
@@ -177,10 +153,8 @@ impl Template {
         let mut pieces = Vec::new();
         let mut rest = text;
         while let Some(start) = rest.find("${") {
-            let end = rest[start..]
-                .find('}')
-                .ok_or_else(|| format!("`${{` without its `}}` in `{text}`"))?
-                + start;
+            let end =
+                rest[start..].find('}').ok_or_else(|| format!("`${{` without its `}}` in `{text}`"))? + start;
             pieces.push(Piece::Text(rest[..start].to_owned()));
             pieces.push(Piece::Value(Expression::compile(&rest[start + 2..end])?));
             rest = &rest[end + 1..];
@@ -218,17 +192,13 @@ impl Template {
 
 fn add_functions(context: &mut Context<'_, '_>) {
     // Fails on names that CEL itself declares only; the tests call each of them.
-    let _ = context.add_function("ready", |object: Value| {
-        json_of(&object).is_some_and(|o| condition::ready(&o))
-    });
+    let _ =
+        context.add_function("ready", |object: Value| json_of(&object).is_some_and(|o| condition::ready(&o)));
     let _ = context.add_function("rolledOut", |object: Value| {
         json_of(&object).is_some_and(|o| condition::rolled_out(&o))
     });
     let _ = context.add_function("ordinal", |name: Arc<String>| {
-        name.rsplit('-')
-            .next()
-            .and_then(|digits| digits.parse::<i64>().ok())
-            .unwrap_or(-1)
+        name.rsplit('-').next().and_then(|digits| digits.parse::<i64>().ok()).unwrap_or(-1)
     });
     let _ = context.add_function("after", |This(list): This<Arc<Vec<Value>>>, mark: Value| {
         let from = moment(&mark, "started_ms");
@@ -247,9 +217,7 @@ fn add_functions(context: &mut Context<'_, '_>) {
             return Value::Null;
         };
         let names = pods.iter().filter_map(|event| field(event, "name"));
-        Value::List(Arc::new(
-            names.map(|name| Value::String(Arc::new(name))).collect(),
-        ))
+        Value::List(Arc::new(names.map(|name| Value::String(Arc::new(name))).collect()))
     });
 }
 
@@ -269,10 +237,7 @@ fn free_variables(node: &IdedExpr, bound: &mut Vec<String>, free: &mut Vec<Strin
                 .for_each(|node| free_variables(node, bound, free));
         }
         Expr::Select(select) => free_variables(&select.operand, bound, free),
-        Expr::List(list) => list
-            .elements
-            .iter()
-            .for_each(|node| free_variables(node, bound, free)),
+        Expr::List(list) => list.elements.iter().for_each(|node| free_variables(node, bound, free)),
         Expr::Map(map) => entries(&map.entries, bound, free),
         Expr::Struct(object) => entries(&object.entries, bound, free),
         Expr::Comprehension(comprehension) => {
@@ -281,11 +246,7 @@ fn free_variables(node: &IdedExpr, bound: &mut Vec<String>, free: &mut Vec<Strin
             let depth = bound.len();
             bound.extend([comprehension.iter_var.clone(), comprehension.accu_var.clone()]);
             bound.extend(comprehension.iter_var2.clone());
-            for node in [
-                &comprehension.loop_cond,
-                &comprehension.loop_step,
-                &comprehension.result,
-            ] {
+            for node in [&comprehension.loop_cond, &comprehension.loop_step, &comprehension.result] {
                 free_variables(node, bound, free);
             }
             bound.truncate(depth);
@@ -311,9 +272,7 @@ fn json_of(value: &Value) -> Option<Json> {
 }
 
 fn kept(list: &[Value], keep: impl Fn(&Value) -> bool) -> Value {
-    Value::List(Arc::new(
-        list.iter().filter(|event| keep(event)).cloned().collect(),
-    ))
+    Value::List(Arc::new(list.iter().filter(|event| keep(event)).cloned().collect()))
 }
 
 fn member<'a>(value: &'a Value, name: &str) -> Option<&'a Value> {
@@ -448,10 +407,7 @@ mod tests {
 
     #[test]
     fn whole_numbers_compare_and_add_as_people_write_them() {
-        assert_eq!(
-            value("a + 1 == 4 && b.c < 2", json!({"a": 3, "b": {"c": 1}})),
-            Ok(json!(true))
-        );
+        assert_eq!(value("a + 1 == 4 && b.c < 2", json!({"a": 3, "b": {"c": 1}})), Ok(json!(true)));
     }
 
     #[test]
@@ -467,20 +423,14 @@ mod tests {
             value("timeline.after(update).names('ready')", variables.clone()),
             Ok(json!(["counter-2", "counter-1"]))
         );
-        assert_eq!(
-            value("timeline.before(update).names('ready')", variables),
-            Ok(json!(["counter-0"]))
-        );
+        assert_eq!(value("timeline.before(update).names('ready')", variables), Ok(json!(["counter-0"])));
     }
 
     #[test]
     fn ready_and_rolled_out_ask_the_conditions() {
         let pod = json!({"metadata": {}, "status": {"conditions": [{"type": "Ready", "status": "True"}]}});
         assert_eq!(value("ready(p)", json!({"p": pod})), Ok(json!(true)));
-        assert_eq!(
-            value("rolledOut(s)", json!({"s": {"spec": {"replicas": 1}}})),
-            Ok(json!(false))
-        );
+        assert_eq!(value("rolledOut(s)", json!({"s": {"spec": {"replicas": 1}}})), Ok(json!(false)));
         assert_eq!(value("ordinal('counter-12')", json!({})), Ok(json!(12)));
     }
 
@@ -490,19 +440,8 @@ mod tests {
             Expression::compile("before.n == after.n && size(list) == 3 && (x in ['a && b'])").unwrap();
         let variables = scope(json!({"before": {"n": 3}, "after": {"n": 0}, "list": [1], "x": "q"}));
         let parts = expression.parts(&variables);
-        let shown: Vec<String> = parts
-            .iter()
-            .map(|seen| format!("{} = {}", seen.part, seen.value))
-            .collect();
-        assert_eq!(
-            shown,
-            [
-                "before.n = 3",
-                "after.n = 0",
-                "size(list) = 1",
-                r#"x in ['a && b'] = false"#
-            ]
-        );
+        let shown: Vec<String> = parts.iter().map(|seen| format!("{} = {}", seen.part, seen.value)).collect();
+        assert_eq!(shown, ["before.n = 3", "after.n = 0", "size(list) = 1", r#"x in ['a && b'] = false"#]);
     }
 
     #[test]
@@ -515,10 +454,7 @@ mod tests {
     #[test]
     fn what_a_macro_binds_is_no_variable() {
         let variables = |source| Expression::compile(source).unwrap().variables();
-        assert_eq!(
-            variables("pods.all(p, p in names && x.exists(y, y == z))"),
-            ["pods", "names", "x", "z"]
-        );
+        assert_eq!(variables("pods.all(p, p in names && x.exists(y, y == z))"), ["pods", "names", "x", "z"]);
         // Bound in one place, free in another.
         assert_eq!(variables("a.all(p, p > 1) && p == 2"), ["a", "p"]);
     }
@@ -526,10 +462,7 @@ mod tests {
     #[test]
     fn unknown_functions_are_found_without_running() {
         let unknown = |source| Expression::compile(source).unwrap().unknown_functions();
-        assert_eq!(
-            unknown("redy(pod) && a.all(x, x.startsWith('y')) && size(a) > 1 && !ready(b)"),
-            ["redy"]
-        );
+        assert_eq!(unknown("redy(pod) && a.all(x, x.startsWith('y')) && size(a) > 1 && !ready(b)"), ["redy"]);
         assert!(unknown("timeline.after(a).names('ready').distinct() == b ? c[0] : -1").is_empty());
     }
 
@@ -537,10 +470,7 @@ mod tests {
     fn templates_put_values_in_their_places() {
         let template = Template::compile("kubectl delete pod ${target.pods[1]} --grace-period=${n}").unwrap();
         let scope = scope(json!({"target": {"pods": ["a-0", "a-1"]}, "n": 5}));
-        assert_eq!(
-            template.render(&scope).unwrap(),
-            "kubectl delete pod a-1 --grace-period=5"
-        );
+        assert_eq!(template.render(&scope).unwrap(), "kubectl delete pod a-1 --grace-period=5");
         assert!(Template::compile("${never").is_err());
     }
 }

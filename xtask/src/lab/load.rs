@@ -26,9 +26,7 @@ pub fn load(path: &Path) -> Result<Lab> {
     let text = std::fs::read_to_string(path)
         .map_err(|error| BadInput(format!("cannot read lab file {shown}: {error}")))?;
     let spec: LabSpec = serde_saphyr::from_str(&text).map_err(|error| {
-        let place = error
-            .location()
-            .map_or(String::new(), |at| format!(":{}:{}", at.line(), at.column()));
+        let place = error.location().map_or(String::new(), |at| format!(":{}:{}", at.line(), at.column()));
         BadInput(format!(
             "{shown}{place}: {}{}",
             first_line(&error.to_string()),
@@ -37,27 +35,17 @@ pub fn load(path: &Path) -> Result<Lab> {
     })?;
     let problems = problems(&spec);
     if !problems.is_empty() {
-        let list: Vec<String> = problems
-            .iter()
-            .map(|problem| locate(&text, &shown.to_string(), problem))
-            .collect();
+        let list: Vec<String> =
+            problems.iter().map(|problem| locate(&text, &shown.to_string(), problem)).collect();
         return Err(BadInput(list.join("\n")).into());
     }
-    Ok(Lab {
-        path: path.to_owned(),
-        spec,
-        shipped: false,
-    })
+    Ok(Lab { path: path.to_owned(), spec, shipped: false })
 }
 
 /// The known name that is nearest to a misspelt one, when it is near at all.
 pub fn nearest<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
     let distance = |other: &&&str| strsim::damerau_levenshtein(name, other);
-    known
-        .iter()
-        .min_by_key(distance)
-        .filter(|best| distance(best) <= 1 + name.len() / 3)
-        .copied()
+    known.iter().min_by_key(distance).filter(|best| distance(best) <= 1 + name.len() / 3).copied()
 }
 
 /// Something wrong, and the text in the file where it is.
@@ -67,10 +55,7 @@ struct Problem {
 }
 
 fn problem(anchor: impl Into<String>, says: impl Into<String>) -> Problem {
-    Problem {
-        anchor: anchor.into(),
-        says: says.into(),
-    }
+    Problem { anchor: anchor.into(), says: says.into() }
 }
 
 fn problems(spec: &LabSpec) -> Vec<Problem> {
@@ -91,16 +76,9 @@ fn problems(spec: &LabSpec) -> Vec<Problem> {
     ] {
         duplicates(what, &ids, &mut found);
     }
-    for id in spec
-        .experiments
-        .iter()
-        .map(|experiment| &experiment.id)
-        .chain([&spec.lab])
-    {
-        let fits = id.len() <= 40
-            && id
-                .chars()
-                .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-');
+    for id in spec.experiments.iter().map(|experiment| &experiment.id).chain([&spec.lab]) {
+        let fits =
+            id.len() <= 40 && id.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-');
         if !fits || id.is_empty() || id.starts_with('-') || id.ends_with('-') {
             let says = format!("`{id}` is no name: up to 40 lower-case letters, digits and inner dashes");
             found.push(problem(id, says));
@@ -126,20 +104,13 @@ fn duplicates(what: &str, ids: &[&str], found: &mut Vec<Problem>) {
         *counts.entry(id).or_default() += 1;
     }
     for (id, count) in counts.into_iter().filter(|(_, count)| *count > 1) {
-        found.push(problem(
-            format!("id: {id}"),
-            format!("{count} {what}s are called `{id}`"),
-        ));
+        found.push(problem(format!("id: {id}"), format!("{count} {what}s are called `{id}`")));
     }
 }
 
 /// Every claim counts for a criterion, and every criterion's points can be earned, no more and no fewer.
 fn points(spec: &LabSpec, found: &mut Vec<Problem>) {
-    let known: Vec<&str> = spec
-        .rubric
-        .iter()
-        .map(|criterion| criterion.id.as_str())
-        .collect();
+    let known: Vec<&str> = spec.rubric.iter().map(|criterion| criterion.id.as_str()).collect();
     let claims = || spec.experiments.iter().flat_map(|experiment| &experiment.claims);
     for claim in claims() {
         if !known.contains(&claim.criterion.as_str()) {
@@ -186,9 +157,7 @@ fn expressions(experiment: &Experiment, found: &mut Vec<Problem>) {
         let label = format!("{place}, step {} ({})", position + 1, step.kind());
         for text in texts(step) {
             match Template::compile(text) {
-                Ok(template) => template
-                    .expressions()
-                    .for_each(|e| check(e, text, &label, &recorded, found)),
+                Ok(template) => template.expressions().for_each(|e| check(e, text, &label, &recorded, found)),
                 Err(error) => found.push(problem(text, format!("{label}: {error}"))),
             }
         }
@@ -197,19 +166,13 @@ fn expressions(experiment: &Experiment, found: &mut Vec<Problem>) {
         }
         if let Some(name) = step.name() {
             if recorded.contains(&name) || watched.contains(&name) {
-                found.push(problem(
-                    format!("as: {name}"),
-                    format!("{label}: `{name}` is taken"),
-                ));
+                found.push(problem(format!("as: {name}"), format!("{label}: `{name}` is taken")));
             }
             recorded.push(name);
         }
     }
     if experiment.claims.is_empty() {
-        found.push(problem(
-            format!("id: {}", experiment.id),
-            format!("{place} claims nothing"),
-        ));
+        found.push(problem(format!("id: {}", experiment.id), format!("{place} claims nothing")));
     }
     for claim in &experiment.claims {
         let known = [&recorded[..], &watched].concat();
@@ -227,13 +190,9 @@ fn compile(source: &str, label: &str, known: &[&str], found: &mut Vec<Problem>) 
 fn check(expression: &Expression, source: &str, label: &str, known: &[&str], found: &mut Vec<Problem>) {
     for name in expression.variables() {
         if !known.contains(&name.as_str()) {
-            let hint = nearest(&name, known)
-                .map(|near| format!(" (did you mean `{near}`?)"))
-                .unwrap_or_default();
-            found.push(problem(
-                source,
-                format!("{label}: nothing called `{name}` is recorded before{hint}"),
-            ));
+            let hint =
+                nearest(&name, known).map(|near| format!(" (did you mean `{near}`?)")).unwrap_or_default();
+            found.push(problem(source, format!("{label}: nothing called `{name}` is recorded before{hint}")));
         }
     }
     for name in expression.unknown_functions() {
@@ -263,10 +222,8 @@ fn texts(step: &Step) -> Vec<&str> {
 /// `file:line: what`, the line being the first that holds the anchor.
 fn locate(text: &str, file: &str, problem: &Problem) -> String {
     let anchor = problem.anchor.trim().lines().next().unwrap_or_default().trim();
-    let found = text
-        .lines()
-        .enumerate()
-        .find_map(|(line, content)| Some((line + 1, content.find(anchor)? + 1)));
+    let found =
+        text.lines().enumerate().find_map(|(line, content)| Some((line + 1, content.find(anchor)? + 1)));
     match found.filter(|_| !anchor.is_empty()) {
         Some((line, column)) => format!("{file}:{line}:{column}: {}", problem.says),
         None => format!("{file}: {}", problem.says),
@@ -275,11 +232,7 @@ fn locate(text: &str, file: &str, problem: &Problem) -> String {
 
 /// What is wrong in one line, without the place that stands before it anyway.
 fn first_line(error: &str) -> &str {
-    let line = error
-        .lines()
-        .map(str::trim)
-        .find(|line| !line.is_empty())
-        .unwrap_or("unreadable");
+    let line = error.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or("unreadable");
     let line = line.strip_prefix("error: ").unwrap_or(line);
     match line.strip_prefix("line ").and_then(|rest| rest.split_once(": ")) {
         Some((place, says)) if place.contains(" column ") => says,
@@ -300,9 +253,7 @@ fn suggestion(error: &str) -> String {
         .split(&[',', ' ', '`'][..])
         .filter(|name| !name.is_empty())
         .collect();
-    nearest(wrong, &known)
-        .map(|near| format!("\n  did you mean `{near}`?"))
-        .unwrap_or_default()
+    nearest(wrong, &known).map(|near| format!("\n  did you mean `{near}`?")).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -329,19 +280,13 @@ experiments:
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("lab.yaml");
         std::fs::write(&path, text).unwrap();
-        load(&path).map_err(|error| {
-            error
-                .to_string()
-                .replace(&format!("{}/", dir.path().display()), "")
-        })
+        load(&path).map_err(|error| error.to_string().replace(&format!("{}/", dir.path().display()), ""))
     }
 
     #[test]
     fn the_shipped_labs_are_sound() {
         let labs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/labs");
-        let files = std::fs::read_dir(labs)
-            .unwrap()
-            .map(|entry| entry.unwrap().path());
+        let files = std::fs::read_dir(labs).unwrap().map(|entry| entry.unwrap().path());
         let mut count = 0;
         for file in files.filter(|file| file.extension().is_some_and(|extension| extension == "yaml")) {
             load(&file).unwrap_or_else(|error| panic!("{error}"));
@@ -358,10 +303,7 @@ experiments:
     #[test]
     fn an_unknown_key_is_refused_with_its_place_and_its_nearest_name() {
         let error = load_text(&SOUND.replace("question:", "qestion:")).unwrap_err();
-        assert!(
-            error.starts_with("lab.yaml:8:5: ") && error.contains("qestion"),
-            "{error}"
-        );
+        assert!(error.starts_with("lab.yaml:8:5: ") && error.contains("qestion"), "{error}");
         assert!(error.ends_with("did you mean `question`?"), "{error}");
     }
 
@@ -385,18 +327,12 @@ experiments:
 
     #[test]
     fn names_are_unique_and_expressions_compile() {
-        let twice = SOUND
-            .replace("{ as: seen }", "{ as: start }")
-            .replace("seen.pods", "start.pods");
+        let twice = SOUND.replace("{ as: seen }", "{ as: start }").replace("seen.pods", "start.pods");
         assert!(load_text(&twice).unwrap_err().contains("`start` is taken"));
         let broken = SOUND.replace("size(seen.pods) == 3", "size(seen.pods ==");
         assert!(load_text(&broken).unwrap_err().contains("claim `so`: "));
         let unknown = SOUND.replace("size(seen.pods) == 3", "sise(seen.pods) == 3");
-        assert!(
-            load_text(&unknown)
-                .unwrap_err()
-                .contains("there is no function `sise`")
-        );
+        assert!(load_text(&unknown).unwrap_err().contains("there is no function `sise`"));
     }
 
     #[test]
@@ -405,19 +341,14 @@ experiments:
             "- observe:",
             "- exec: { command: 'echo ${pods.size()} ${target.pods[0]}' }\n      - observe:",
         );
-        assert!(
-            load_text(&text)
-                .unwrap_err()
-                .contains("nothing called `pods` is recorded")
-        );
+        assert!(load_text(&text).unwrap_err().contains("nothing called `pods` is recorded"));
     }
 
     #[test]
     fn a_namespace_that_would_be_too_long_is_told_before_a_cluster_refuses_it() {
         let long = "a".repeat(40);
-        let text = SOUND
-            .replace("lab: small", &format!("lab: {long}"))
-            .replace("id: one", &format!("id: {long}"));
+        let text =
+            SOUND.replace("lab: small", &format!("lab: {long}")).replace("id: one", &format!("id: {long}"));
         assert!(load_text(&text).unwrap_err().contains("more than 63 characters"));
     }
 
@@ -425,10 +356,7 @@ experiments:
     fn the_examples_of_the_guide_are_sound() {
         let guide = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/WRITING-LABS.md");
         let guide = std::fs::read_to_string(guide).unwrap();
-        let blocks = guide
-            .split("```yaml\n")
-            .skip(1)
-            .filter_map(|block| block.split("```").next());
+        let blocks = guide.split("```yaml\n").skip(1).filter_map(|block| block.split("```").next());
         let labs: Vec<&str> = blocks.filter(|block| block.starts_with("lab:")).collect();
         assert!(!labs.is_empty());
         labs.into_iter().for_each(|lab| drop(load_text(lab).unwrap()));

@@ -157,8 +157,7 @@ impl Step {
 
     /// What reports call it: its name, or its kind and its place counted from one.
     pub fn label(&self, position: usize) -> String {
-        self.name()
-            .map_or_else(|| format!("{}-{}", self.kind(), position + 1), str::to_owned)
+        self.name().map_or_else(|| format!("{}-{}", self.kind(), position + 1), str::to_owned)
     }
 }
 

@@ -49,47 +49,29 @@ impl Target {
         shown_values_dir: PathBuf,
     ) -> Result<Self> {
         let file = shown_values_dir.join(write_values(&values_dir, "discover", &values)?);
-        let command = helm
-            .clone()
-            .args(["template", release])
-            .arg(&chart)
-            .arg("--values")
-            .arg(&file);
-        let rendered = command
-            .read()
-            .await
-            .with_context(|| format!("chart {} does not render", chart.display()))?;
+        let command = helm.clone().args(["template", release]).arg(&chart).arg("--values").arg(&file);
+        let rendered =
+            command.read().await.with_context(|| format!("chart {} does not render", chart.display()))?;
         let objects =
             parse(&rendered).with_context(|| format!("chart {} renders no valid YAML", chart.display()))?;
         let Some(set) = of_kind(&objects, "StatefulSet").next() else {
             bail!("chart {} renders no StatefulSet", chart.display())
         };
         let text = |object: &Json, pointer: &str| {
-            object
-                .pointer(pointer)
-                .and_then(Json::as_str)
-                .unwrap_or_default()
-                .to_owned()
+            object.pointer(pointer).and_then(Json::as_str).unwrap_or_default().to_owned()
         };
         let statefulset = text(set, "/metadata/name");
         let headless = text(set, "/spec/serviceName");
-        let services: Vec<String> = of_kind(&objects, "Service")
-            .map(|service| text(service, "/metadata/name"))
-            .collect();
-        let service = services
-            .iter()
-            .find(|name| **name != headless)
-            .or(services.first())
-            .cloned()
-            .unwrap_or_default();
+        let services: Vec<String> =
+            of_kind(&objects, "Service").map(|service| text(service, "/metadata/name")).collect();
+        let service =
+            services.iter().find(|name| **name != headless).or(services.first()).cloned().unwrap_or_default();
         let number = |pointer: &str| set.pointer(pointer).and_then(Json::as_i64);
         let start = number("/spec/ordinals/start").unwrap_or(0);
         let replicas = number("/spec/replicas").unwrap_or(1);
         let port = number("/spec/template/spec/containers/0/ports/0/containerPort").unwrap_or(8000);
         Ok(Self {
-            pods: (start..start + replicas)
-                .map(|ordinal| format!("{statefulset}-{ordinal}"))
-                .collect(),
+            pods: (start..start + replicas).map(|ordinal| format!("{statefulset}-{ordinal}")).collect(),
             volume_claim: text(set, "/spec/volumeClaimTemplates/0/metadata/name"),
             port: u16::try_from(port).with_context(|| format!("container port {port} of {statefulset}"))?,
             release: release.to_owned(),
@@ -168,13 +150,7 @@ mod tests {
     fn values_are_merged_like_helm_merges_them() {
         let values = |json: Json| serde_json::from_value::<Values>(json).unwrap();
         let mut base = values(json!({"a": {"b": 1, "c": 2}, "list": [1, 2]}));
-        merge(
-            &mut base,
-            &values(json!({"a": {"c": 3}, "list": [9], "new": true})),
-        );
-        assert_eq!(
-            base,
-            values(json!({"a": {"b": 1, "c": 3}, "list": [9], "new": true}))
-        );
+        merge(&mut base, &values(json!({"a": {"c": 3}, "list": [9], "new": true})));
+        assert_eq!(base, values(json!({"a": {"b": 1, "c": 3}, "list": [9], "new": true})));
     }
 }

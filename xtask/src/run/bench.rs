@@ -13,7 +13,7 @@ use tokio::sync::Semaphore;
 
 use crate::command::{Command, Output};
 use crate::evidence::record::CommandRecord;
-use crate::lab::expression::{Scope, Template};
+use crate::lab::expression::{Expression, Scope, Template};
 use crate::lab::spec::Values;
 use crate::lab::target::Target;
 use crate::run::timeline::Timeline;
@@ -51,10 +51,13 @@ pub struct Bench<'a> {
 }
 
 impl Bench<'_> {
-    /// The variables that expressions read: what was recorded, `target`, and the watched objects.
-    pub fn scope(&self) -> Scope {
-        let mut scope = self.timeline.variables();
-        scope.extend(self.names());
+    /// The variables that an expression reads: of what was recorded, `target`, and the watched objects.
+    ///
+    /// Only those, for a condition is judged anew at every change.
+    pub fn scope(&self, expression: &Expression) -> Scope {
+        let names = expression.variables();
+        let mut scope = self.timeline.variables(&names);
+        scope.extend(self.names().into_iter().filter(|(name, _)| names.contains(name)));
         scope
     }
 
@@ -71,9 +74,7 @@ impl Bench<'_> {
     /// An expression in it that does not compile or has no value.
     pub fn text(&self, text: &str) -> Result<String> {
         let template = Template::compile(text).map_err(|error| anyhow!("`{text}`: {error}"))?;
-        template
-            .render(&self.names())
-            .map_err(|error| anyhow!("`{text}`: {error}"))
+        template.render(&self.names()).map_err(|error| anyhow!("`{text}`: {error}"))
     }
 
     /// The pods named in a step, or all of the target's set, by ordinal.
@@ -136,30 +137,18 @@ impl Bench<'_> {
         let (sets, deployments) = tokio::try_join!(sets.list(&all), deployments.list(&all))
             .with_context(|| format!("cannot list the workloads of {}", self.namespace))?;
         let sets = sets.items.iter().map(|set| ("StatefulSet", &set.metadata));
-        let deployments = deployments
-            .items
-            .iter()
-            .map(|deployment| ("Deployment", &deployment.metadata));
+        let deployments = deployments.items.iter().map(|deployment| ("Deployment", &deployment.metadata));
         let now: Vec<(&str, String, u64)> = sets
             .chain(deployments)
             .map(|(kind, metadata)| {
-                let version = metadata
-                    .resource_version
-                    .as_deref()
-                    .and_then(|version| version.parse().ok());
-                (
-                    kind,
-                    metadata.name.clone().unwrap_or_default(),
-                    version.unwrap_or(0),
-                )
+                let version = metadata.resource_version.as_deref().and_then(|version| version.parse().ok());
+                (kind, metadata.name.clone().unwrap_or_default(), version.unwrap_or(0))
             })
             .collect();
         // Resource versions of one resource can be compared as numbers: KEP-5504.
         let caught_up = || {
             let current = |(kind, name, version): &(&str, String, u64)| {
-                self.timeline
-                    .resource_version(kind, name)
-                    .is_some_and(|seen| seen >= *version)
+                self.timeline.resource_version(kind, name).is_some_and(|seen| seen >= *version)
             };
             let gone = |kind: &str| {
                 self.timeline
@@ -170,14 +159,8 @@ impl Bench<'_> {
             Ok(now.iter().all(current) && gone("StatefulSet") && gone("Deployment"))
         };
         let last_seen = || "the watches are behind the API server".to_owned();
-        wait::until(
-            &self.timeline,
-            "watches to catch up",
-            Duration::from_secs(15),
-            caught_up,
-            last_seen,
-        )
-        .await
+        wait::until(&self.timeline, "watches to catch up", Duration::from_secs(15), caught_up, last_seen)
+            .await
     }
 }
 

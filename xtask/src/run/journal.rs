@@ -62,15 +62,7 @@ impl<'a> Journal<'a> {
         args: &'a LabArgs,
     ) -> Self {
         let (started, started_at) = (Instant::now(), OffsetDateTime::now_utc());
-        Self {
-            lab,
-            workspace,
-            environment,
-            args,
-            started,
-            started_at,
-            entries: Mutex::default(),
-        }
+        Self { lab, workspace, environment, args, started, started_at, entries: Mutex::default() }
     }
 
     /// Does a stage and notes how long it took.
@@ -80,10 +72,7 @@ impl<'a> Journal<'a> {
     pub async fn stage<T>(&self, name: &str, work: impl Future<Output = Result<T>>) -> Result<T> {
         let began = Instant::now();
         let result = work.await;
-        self.entries().stages.push(Stage {
-            name: name.to_owned(),
-            duration_ms: millis(began.elapsed()),
-        });
+        self.entries().stages.push(Stage { name: name.to_owned(), duration_ms: millis(began.elapsed()) });
         result
     }
 
@@ -154,21 +143,12 @@ impl<'a> Journal<'a> {
             }
         };
         let chart = self.lab.chart();
-        let chart = chart
-            .strip_prefix(&self.workspace.root)
-            .map_or(chart.clone(), |inside| {
-                // A relative path without a slash could be a chart's name in a repository.
-                if inside.components().count() == 1 {
-                    PathBuf::from(".").join(inside)
-                } else {
-                    inside.to_owned()
-                }
-            });
+        let chart = chart.strip_prefix(&self.workspace.root).map_or(chart.clone(), |inside| {
+            // A relative path without a slash could be a chart's name in a repository.
+            if inside.components().count() == 1 { PathBuf::from(".").join(inside) } else { inside.to_owned() }
+        });
         let values_dir = self.workspace.lab.join("values");
-        let shown_dir = values_dir
-            .strip_prefix(&self.workspace.root)
-            .unwrap_or(&values_dir)
-            .to_owned();
+        let shown_dir = values_dir.strip_prefix(&self.workspace.root).unwrap_or(&values_dir).to_owned();
         let release = &self.lab.spec.target.release;
         let target = Target::discover(&access.helm, chart, release, values, values_dir, shown_dir);
         let (loaded, cleared, target, versions) =
@@ -190,6 +170,14 @@ impl<'a> Journal<'a> {
         self.args.jobs.map_or(cores * JOBS_PER_CORE, usize::from)
     }
 
+    /// Whether the namespace of an experiment may go when it has ended: in a cluster that is kept only those are
+    /// left that somebody will want to look at, because they failed or were asked for by name.
+    pub fn releases(&self, record: &ExperimentRecord) -> bool {
+        let holds =
+            record.failure.is_none() && record.claims.iter().all(|claim| claim.verdict == Verdict::Holds);
+        self.args.keep && self.args.only.is_empty() && holds
+    }
+
     /// Enters an experiment that ended.
     pub fn enter(&self, record: ExperimentRecord) {
         self.entries().experiments.push(record);
@@ -202,10 +190,7 @@ impl<'a> Journal<'a> {
     pub async fn write_evidence(&self, broke: Option<&anyhow::Error>) -> Result<(Record, Written)> {
         let began = Instant::now();
         let (revision, dirty) = revision(self.workspace).await;
-        self.version(
-            "revision",
-            &format!("{revision}{}", if dirty { ", with changes" } else { "" }),
-        );
+        self.version("revision", &format!("{revision}{}", if dirty { ", with changes" } else { "" }));
         let record = self.record(broke.map(|error| format!("{error:#}")), began);
         let written = evidence::write(
             &self.lab.paths(self.workspace),
@@ -266,10 +251,7 @@ impl<'a> Journal<'a> {
         let holds = |claim: &crate::evidence::record::ClaimRecord| {
             matches!(claim.verdict, Verdict::Holds | Verdict::Skipped)
         };
-        let all_hold = record
-            .experiments
-            .iter()
-            .all(|experiment| experiment.claims.iter().all(holds));
+        let all_hold = record.experiments.iter().all(|experiment| experiment.claims.iter().all(holds));
         if !all_hold {
             return Ok(Exit::ClaimFails);
         }
@@ -279,20 +261,13 @@ impl<'a> Journal<'a> {
             found.extend(evidence::check(&paths, &self.lab.spec)?);
             return Ok(evidence::tell(&found));
         }
-        Ok(if written.faults.is_empty() {
-            Exit::Holds
-        } else {
-            Exit::OutOfDate
-        })
+        Ok(if written.faults.is_empty() { Exit::Holds } else { Exit::OutOfDate })
     }
 
     fn record(&self, broke: Option<String>, evidence_began: Instant) -> Record {
         let entries = self.entries();
         let mut stages = entries.stages.clone();
-        stages.push(Stage {
-            name: "evidence".to_owned(),
-            duration_ms: millis(evidence_began.elapsed()),
-        });
+        stages.push(Stage { name: "evidence".to_owned(), duration_ms: millis(evidence_began.elapsed()) });
         let mut experiments = entries.experiments.clone();
         let place =
             |record: &ExperimentRecord| self.lab.spec.experiments.iter().position(|e| e.id == record.id);
@@ -329,15 +304,8 @@ impl<'a> Journal<'a> {
             self.lab.shipped && args.chart.is_none() && args.values.is_none() && args.image.is_none();
         let own = args.cluster == ClusterArg::Kind && args.node_image.is_none();
         let whole = args.only.is_empty() && record.broke.is_none() && own;
-        let unbroken = record
-            .experiments
-            .iter()
-            .all(|experiment| experiment.failure.is_none());
-        if shipped && whole && unbroken && !args.check {
-            Keep::Committed
-        } else {
-            Keep::Target
-        }
+        let unbroken = record.experiments.iter().all(|experiment| experiment.failure.is_none());
+        if shipped && whole && unbroken && !args.check { Keep::Committed } else { Keep::Target }
     }
 
     /// The lab's values, those of the image when it isn't the chart's own, and the user's over them.
@@ -367,10 +335,7 @@ impl<'a> Journal<'a> {
         let chart: serde_json::Value =
             serde_saphyr::from_str(&text).map_err(|e| anyhow!("{}: {e}", manifest.display()))?;
         let field = |name: &str| chart[name].as_str().unwrap_or("unknown").to_owned();
-        versions.insert(
-            "chart".to_owned(),
-            format!("{} {}", field("name"), field("version")),
-        );
+        versions.insert("chart".to_owned(), format!("{} {}", field("name"), field("version")));
         Ok(versions)
     }
 
@@ -386,20 +351,10 @@ impl<'a> Journal<'a> {
 /// The commit that is checked out, and whether the tree has changes; the evidence itself does not count as one.
 async fn revision(workspace: &Workspace) -> (String, bool) {
     let git = |args: &[&str]| Command::new("git").args(args).dir(&workspace.root);
-    let revision = git(&["rev-parse", "HEAD"])
-        .read()
-        .await
-        .map_or("unknown".to_owned(), |text| text.trim().to_owned());
-    let changes = git(&[
-        "status",
-        "--porcelain",
-        "--",
-        ".",
-        ":!docs/evidence",
-        ":!docs/STATEFULSET.md",
-    ])
-    .read()
-    .await;
+    let revision =
+        git(&["rev-parse", "HEAD"]).read().await.map_or("unknown".to_owned(), |text| text.trim().to_owned());
+    let changes =
+        git(&["status", "--porcelain", "--", ".", ":!docs/evidence", ":!docs/STATEFULSET.md"]).read().await;
     (revision, changes.is_ok_and(|changes| !changes.trim().is_empty()))
 }
 

@@ -22,33 +22,31 @@ const DEADLINE: Duration = Duration::from_secs(90);
 pub async fn create(client: &kube::Client, name: &str) -> Result<()> {
     let namespaces: Api<Namespace> = Api::all(client.clone());
     let labels = BTreeMap::from([(LABEL.to_owned(), OWNER.to_owned())]);
-    let metadata = ObjectMeta {
-        name: Some(name.to_owned()),
-        labels: Some(labels),
-        ..ObjectMeta::default()
-    };
-    let namespace = Namespace {
-        metadata,
-        ..Namespace::default()
-    };
+    let metadata = ObjectMeta { name: Some(name.to_owned()), labels: Some(labels), ..ObjectMeta::default() };
+    let namespace = Namespace { metadata, ..Namespace::default() };
     namespaces
         .create(&PostParams::default(), &namespace)
         .await
         .with_context(|| format!("cannot create namespace {name}"))?;
     let accounts: Api<ServiceAccount> = Api::namespaced(client.clone(), name);
-    let there = await_condition(accounts, "default", |account: Option<&ServiceAccount>| {
-        account.is_some()
-    });
+    let there = await_condition(accounts, "default", |account: Option<&ServiceAccount>| account.is_some());
     tokio::time::timeout(DEADLINE, there)
         .await
         .with_context(|| {
-            format!(
-                "namespace {name} got no default service account within {} s",
-                DEADLINE.as_secs()
-            )
+            format!("namespace {name} got no default service account within {} s", DEADLINE.as_secs())
         })?
         .with_context(|| format!("cannot watch the service accounts of namespace {name}"))?;
     Ok(())
+}
+
+/// Deletes a namespace without waiting until it is gone.
+///
+/// # Errors
+/// When the API server refuses.
+pub async fn release(client: &kube::Client, name: &str) -> Result<()> {
+    let namespaces: Api<Namespace> = Api::all(client.clone());
+    let deleted = namespaces.delete(name, &DeleteParams::default()).await;
+    deleted.map(drop).with_context(|| format!("cannot delete namespace {name}"))
 }
 
 /// Deletes every namespace of the lab and waits until they are gone. Returns their names.

@@ -17,23 +17,13 @@ pub fn text(record: &Record, evidence: &Written, progress: &Progress) -> String 
     for failure in &evidence.summary.failures {
         let name = failure.claim.as_deref().unwrap_or("broke");
         let head = format!("{} · {name}", failure.experiment);
-        let _ = writeln!(
-            out,
-            "{} {}: {}",
-            progress.paint("31", "✗"),
-            progress.paint("1", &head),
-            failure.says
-        );
+        let _ =
+            writeln!(out, "{} {}: {}", progress.paint("31", "✗"), progress.paint("1", &head), failure.says);
         if let Some(expected) = &failure.expected {
             let _ = writeln!(out, "    expected  {}", words(expected));
         }
         for seen in &failure.seen {
-            let _ = writeln!(
-                out,
-                "    seen      {} = {}",
-                words(&seen.part),
-                short(&seen.value.to_string())
-            );
+            let _ = writeln!(out, "    seen      {} = {}", words(&seen.part), short(&seen.value.to_string()));
         }
         if let Some(message) = &failure.message {
             let _ = writeln!(out, "    because   {message}");
@@ -41,44 +31,22 @@ pub fn text(record: &Record, evidence: &Written, progress: &Progress) -> String 
         out.push('\n');
     }
     let grade = &evidence.grade;
-    let width = grade
-        .criteria
-        .iter()
-        .map(|criterion| criterion.title.chars().count())
-        .max()
-        .unwrap_or(0);
+    let width = grade.criteria.iter().map(|criterion| criterion.title.chars().count()).max().unwrap_or(0);
     for criterion in &grade.criteria {
         let points = format!("{:>5} of {}", written(criterion.points), written(criterion.of));
-        let colour = if (criterion.points - criterion.of).abs() < 0.005 {
-            "32"
-        } else {
-            "31"
-        };
-        let _ = writeln!(
-            out,
-            "  {:<width$}  {}",
-            criterion.title,
-            progress.paint(colour, &points)
-        );
+        let colour = if (criterion.points - criterion.of).abs() < 0.005 { "32" } else { "31" };
+        let _ = writeln!(out, "  {:<width$}  {}", criterion.title, progress.paint(colour, &points));
     }
     let total = format!("{:>5} of {}", written(grade.points), written(grade.of));
     let _ = writeln!(out, "  {:<width$}  {}", "", progress.paint("1", &total));
     let slowest = evidence.summary.slowest.iter().map(|step| {
-        format!(
-            "{}/{} {}",
-            step.experiment,
-            step.step,
-            seconds(Duration::from_millis(step.duration_ms))
-        )
+        format!("{}/{} {}", step.experiment, step.step, seconds(Duration::from_millis(step.duration_ms)))
     });
     let _ = writeln!(out, "\nslowest steps: {}", slowest.collect::<Vec<_>>().join(", "));
-    let stages = record.stages.iter().map(|stage| {
-        format!(
-            "{} {}",
-            stage.name,
-            seconds(Duration::from_millis(stage.duration_ms))
-        )
-    });
+    let stages = record
+        .stages
+        .iter()
+        .map(|stage| format!("{} {}", stage.name, seconds(Duration::from_millis(stage.duration_ms))));
     let _ = writeln!(out, "stages: {}", stages.collect::<Vec<_>>().join(", "));
     out
 }

@@ -38,9 +38,6 @@ async fn hold(seconds: u64, bench: &Bench<'_>) -> Result<Json> {
     let from_ms = bench.timeline.now_ms();
     tokio::time::sleep(std::time::Duration::from_secs(seconds)).await;
     let all = bench.timeline.transitions();
-    let events: Vec<_> = all
-        .into_iter()
-        .filter(|transition| transition.at_ms >= from_ms)
-        .collect();
+    let events: Vec<_> = all.into_iter().filter(|transition| transition.at_ms >= from_ms).collect();
     Ok(json!({"events": events}))
 }

@@ -41,11 +41,7 @@ struct State {
 impl Timeline {
     /// An empty timeline that begins now.
     pub fn begin() -> Self {
-        Self {
-            started: Instant::now(),
-            state: Mutex::default(),
-            changed: watch::Sender::new(0),
-        }
+        Self { started: Instant::now(), state: Mutex::default(), changed: watch::Sender::new(0) }
     }
 
     /// Milliseconds since it began.
@@ -76,9 +72,7 @@ impl Timeline {
         let at_ms = self.now_ms();
         self.update(|state| {
             let previous = state.objects.get_mut(kind).and_then(|known| known.remove(name));
-            state
-                .transitions
-                .extend(transitions(kind, previous.as_ref(), None, at_ms));
+            state.transitions.extend(transitions(kind, previous.as_ref(), None, at_ms));
         });
     }
 
@@ -88,16 +82,10 @@ impl Timeline {
         let at_ms = self.now_ms();
         self.update(|state| {
             let known = state.objects.entry(kind.to_owned()).or_default();
-            let gone: Vec<String> = known
-                .keys()
-                .filter(|name| !names.contains(name))
-                .cloned()
-                .collect();
+            let gone: Vec<String> = known.keys().filter(|name| !names.contains(name)).cloned().collect();
             for name in gone {
                 let previous = known.remove(&name);
-                state
-                    .transitions
-                    .extend(transitions(kind, previous.as_ref(), None, at_ms));
+                state.transitions.extend(transitions(kind, previous.as_ref(), None, at_ms));
             }
             state.transitions.push(Transition {
                 at_ms,
@@ -117,45 +105,34 @@ impl Timeline {
         self.changed.subscribe()
     }
 
-    /// The watched objects as variables: `pods`, `statefulsets`, …, each a map by name; and `timeline`.
-    pub fn variables(&self) -> Scope {
-        let mut scope = self.objects();
-        scope.insert(
-            "timeline".to_owned(),
-            serde_json::to_value(self.transitions()).unwrap_or_default(),
-        );
+    /// Those of the variables `pods`, `statefulsets`, …, each a map by name, and `timeline` that are named.
+    pub fn variables(&self, names: &[String]) -> Scope {
+        let mut scope = Scope::new();
+        for (kind, variable) in KINDS {
+            if names.iter().any(|name| name == variable) {
+                scope.insert(variable.to_owned(), Json::Object(self.objects(kind)));
+            }
+        }
+        if names.iter().any(|name| name == "timeline") {
+            scope.insert("timeline".to_owned(), serde_json::to_value(self.transitions()).unwrap_or_default());
+        }
         scope
     }
 
-    /// The watched objects alone.
-    pub fn objects(&self) -> Scope {
-        let state = self.lock();
-        let mut scope = Scope::new();
-        for (kind, variable) in KINDS {
-            let known = state
-                .objects
-                .get(kind)
-                .map(|known| known.clone().into_iter().collect());
-            scope.insert(variable.to_owned(), Json::Object(known.unwrap_or_default()));
-        }
-        scope
+    /// The objects of a kind by name.
+    pub fn objects(&self, kind: &str) -> Scope {
+        self.lock().objects.get(kind).map(|known| known.clone().into_iter().collect()).unwrap_or_default()
     }
 
     /// The resourceVersion of an object as the watch last saw it.
     pub fn resource_version(&self, kind: &str, name: &str) -> Option<u64> {
         let state = self.lock();
-        text(state.objects.get(kind)?.get(name)?, "/metadata/resourceVersion")
-            .parse()
-            .ok()
+        text(state.objects.get(kind)?.get(name)?, "/metadata/resourceVersion").parse().ok()
     }
 
     /// The names of a kind's objects.
     pub fn names(&self, kind: &str) -> Vec<String> {
-        self.lock()
-            .objects
-            .get(kind)
-            .map(|known| known.keys().cloned().collect())
-            .unwrap_or_default()
+        self.lock().objects.get(kind).map(|known| known.keys().cloned().collect()).unwrap_or_default()
     }
 
     /// Everything that happened so far.
@@ -169,9 +146,7 @@ impl Timeline {
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, State> {
-        self.state
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 }
 
@@ -184,14 +159,7 @@ fn transitions(kind: &str, previous: Option<&Json>, next: Option<&Json>, at_ms: 
     let note = |object: &Json, what: &str, detail: Option<String>| Transition {
         at_ms,
         kind: kind.to_owned(),
-        name: text(
-            object,
-            if kind == "Event" {
-                "/involvedObject/name"
-            } else {
-                "/metadata/name"
-            },
-        ),
+        name: text(object, if kind == "Event" { "/involvedObject/name" } else { "/metadata/name" }),
         uid: text(object, "/metadata/uid"),
         what: what.to_owned(),
         resource_version: text(object, "/metadata/resourceVersion"),
@@ -240,11 +208,7 @@ fn changes(kind: &str, old: &Json, new: &Json) -> Vec<(&'static str, Option<Stri
             if appeared("/spec/nodeName") {
                 found.push(("scheduled", None));
             }
-            for (name, what) in [
-                ("Running", "running"),
-                ("Succeeded", "succeeded"),
-                ("Failed", "failed"),
-            ] {
+            for (name, what) in [("Running", "running"), ("Succeeded", "succeeded"), ("Failed", "failed")] {
                 if phase(new, name) && !phase(old, name) {
                     found.push((what, None));
                 }
@@ -263,11 +227,7 @@ fn changes(kind: &str, old: &Json, new: &Json) -> Vec<(&'static str, Option<Stri
             }
         }
         "PersistentVolumeClaim" => {
-            let bound = |claim: &Json| {
-                claim
-                    .pointer("/status/phase")
-                    .is_some_and(|phase| phase == "Bound")
-            };
+            let bound = |claim: &Json| claim.pointer("/status/phase").is_some_and(|phase| phase == "Bound");
             if bound(new) && !bound(old) {
                 found.push(("bound", Some(text(new, "/spec/volumeName"))));
             }
@@ -291,12 +251,8 @@ fn changes(kind: &str, old: &Json, new: &Json) -> Vec<(&'static str, Option<Stri
             }
         }
         "Job" => {
-            let succeeded = |job: &Json| {
-                job.pointer("/status/succeeded")
-                    .and_then(Json::as_i64)
-                    .unwrap_or(0)
-                    > 0
-            };
+            let succeeded =
+                |job: &Json| job.pointer("/status/succeeded").and_then(Json::as_i64).unwrap_or(0) > 0;
             if succeeded(new) && !succeeded(old) {
                 found.push(("succeeded", None));
             }
@@ -309,18 +265,13 @@ fn changes(kind: &str, old: &Json, new: &Json) -> Vec<(&'static str, Option<Stri
 /// The pod's own Ready condition, also while it is being deleted: `unready` is told when the kubelet says so.
 fn condition_true(pod: &Json) -> bool {
     let conditions = pod.pointer("/status/conditions").and_then(Json::as_array);
-    conditions.is_some_and(|conditions| {
-        conditions
-            .iter()
-            .any(|c| c["type"] == "Ready" && c["status"] == "True")
-    })
+    conditions
+        .is_some_and(|conditions| conditions.iter().any(|c| c["type"] == "Ready" && c["status"] == "True"))
 }
 
 fn restarts(pod: &Json) -> i64 {
     let containers = pod.pointer("/status/containerStatuses").and_then(Json::as_array);
-    containers.map_or(0, |containers| {
-        containers.iter().filter_map(|c| c["restartCount"].as_i64()).sum()
-    })
+    containers.map_or(0, |containers| containers.iter().filter_map(|c| c["restartCount"].as_i64()).sum())
 }
 
 fn counts(workload: &Json) -> String {
@@ -337,22 +288,12 @@ fn counts(workload: &Json) -> String {
 }
 
 fn endpoints(slice: &Json) -> String {
-    let list = slice["endpoints"]
-        .as_array()
-        .map(Vec::as_slice)
-        .unwrap_or_default();
+    let list = slice["endpoints"].as_array().map(Vec::as_slice).unwrap_or_default();
     let mut names: Vec<String> = list
         .iter()
         .map(|endpoint| {
-            let ready = endpoint
-                .pointer("/conditions/ready")
-                .and_then(Json::as_bool)
-                .unwrap_or(true);
-            format!(
-                "{}{}",
-                text(endpoint, "/targetRef/name"),
-                if ready { "" } else { " (not ready)" }
-            )
+            let ready = endpoint.pointer("/conditions/ready").and_then(Json::as_bool).unwrap_or(true);
+            format!("{}{}", text(endpoint, "/targetRef/name"), if ready { "" } else { " (not ready)" })
         })
         .collect();
     names.sort();
@@ -369,11 +310,7 @@ fn keys_of(event: &Json) -> Scope {
 }
 
 fn text(object: &Json, pointer: &str) -> String {
-    object
-        .pointer(pointer)
-        .and_then(Json::as_str)
-        .unwrap_or_default()
-        .to_owned()
+    object.pointer(pointer).and_then(Json::as_str).unwrap_or_default().to_owned()
 }
 
 #[cfg(test)]
@@ -406,17 +343,7 @@ mod tests {
         timeline.applied("Pod", running);
         timeline.applied("Pod", dying);
         timeline.deleted("Pod", "counter-1");
-        assert_eq!(
-            whats(&timeline),
-            [
-                "created",
-                "scheduled",
-                "running",
-                "ready",
-                "terminating",
-                "deleted"
-            ]
-        );
+        assert_eq!(whats(&timeline), ["created", "scheduled", "running", "ready", "terminating", "deleted"]);
         assert_eq!(timeline.transitions()[0].revision.as_deref(), Some("counter-abc"));
     }
 
@@ -425,18 +352,11 @@ mod tests {
         let timeline = Timeline::begin();
         timeline.applied("Pod", pod("a", json!({})));
         timeline.applied("Pod", pod("b", json!({})));
-        let found: Vec<(String, String)> = timeline
-            .transitions()
-            .into_iter()
-            .map(|t| (t.what, t.uid))
-            .collect();
+        let found: Vec<(String, String)> =
+            timeline.transitions().into_iter().map(|t| (t.what, t.uid)).collect();
         assert_eq!(
             found,
-            [
-                ("created".into(), "a".into()),
-                ("deleted".into(), "a".into()),
-                ("created".into(), "b".into())
-            ]
+            [("created".into(), "a".into()), ("deleted".into(), "a".into()), ("created".into(), "b".into())]
         );
     }
 

@@ -34,17 +34,11 @@ pub async fn until(
             return Ok(());
         }
         if let Some(reason) = hopeless(timeline) {
-            bail!(
-                "{what}: this can no longer happen: {reason}{}",
-                explain(timeline, &last_seen())
-            );
+            bail!("{what}: this can no longer happen: {reason}{}", explain(timeline, &last_seen()));
         }
         // The timeline lives as long as we hold it, so its sender does too: only the deadline ends this.
         if tokio::time::timeout_at(end, changes.changed()).await.is_err() {
-            let problem = verdict
-                .err()
-                .map(|error| format!("\nexpression: {error}"))
-                .unwrap_or_default();
+            let problem = verdict.err().map(|error| format!("\nexpression: {error}")).unwrap_or_default();
             let seconds = deadline.as_secs();
             return Err(anyhow!(
                 "{what}: not within {seconds} s{problem}{}",
@@ -66,13 +60,9 @@ fn hopeless(timeline: &Timeline) -> Option<String> {
         "CreateContainerError",
         "RunContainerError",
     ];
-    let objects = timeline.objects();
-    for (name, pod) in objects["pods"].as_object()? {
-        let statuses = pod
-            .pointer("/status/containerStatuses")
-            .and_then(Json::as_array)
-            .into_iter()
-            .flatten();
+    for (name, pod) in timeline.objects("Pod") {
+        let statuses =
+            pod.pointer("/status/containerStatuses").and_then(Json::as_array).into_iter().flatten();
         for status in statuses {
             let waiting = status.pointer("/state/waiting");
             let reason = waiting.and_then(|w| w["reason"].as_str()).unwrap_or_default();
@@ -94,22 +84,12 @@ fn hopeless(timeline: &Timeline) -> Option<String> {
 
 fn explain(timeline: &Timeline, last_seen: &str) -> String {
     let mut text = format!("\nlast seen: {last_seen}");
-    for (name, pod) in timeline.objects()["pods"].as_object().into_iter().flatten() {
-        text.push_str(&format!("\n  pod {name}: {}", pod_state(pod)));
+    for (name, pod) in timeline.objects("Pod") {
+        text.push_str(&format!("\n  pod {name}: {}", pod_state(&pod)));
     }
     let mut events: Vec<String> = Vec::new();
-    for event in timeline
-        .transitions()
-        .iter()
-        .rev()
-        .filter(|transition| transition.kind == "Event")
-    {
-        let line = format!(
-            "{} {}: {}",
-            event.name,
-            event.what,
-            event.detail.as_deref().unwrap_or_default()
-        );
+    for event in timeline.transitions().iter().rev().filter(|transition| transition.kind == "Event") {
+        let line = format!("{} {}: {}", event.name, event.what, event.detail.as_deref().unwrap_or_default());
         // What went well explains nothing.
         let usual = [
             "Scheduled",
@@ -135,27 +115,14 @@ fn explain(timeline: &Timeline, last_seen: &str) -> String {
 
 /// A pod in a few words: phase, readiness, and what keeps it from more.
 fn pod_state(pod: &Json) -> String {
-    let mut words = vec![
-        pod.pointer("/status/phase")
-            .and_then(Json::as_str)
-            .unwrap_or("unknown")
-            .to_owned(),
-    ];
+    let mut words = vec![pod.pointer("/status/phase").and_then(Json::as_str).unwrap_or("unknown").to_owned()];
     if pod.pointer("/metadata/deletionTimestamp").is_some() {
         words.push("terminating".to_owned());
     }
-    for condition in pod
-        .pointer("/status/conditions")
-        .and_then(Json::as_array)
-        .into_iter()
-        .flatten()
-    {
+    for condition in pod.pointer("/status/conditions").and_then(Json::as_array).into_iter().flatten() {
         if condition["status"] == "False" {
             let kind = condition["type"].as_str().unwrap_or_default();
-            let why = condition["message"]
-                .as_str()
-                .or(condition["reason"].as_str())
-                .unwrap_or_default();
+            let why = condition["message"].as_str().or(condition["reason"].as_str()).unwrap_or_default();
             words.push(format!("not {kind} ({why})"));
         }
     }
@@ -187,13 +154,8 @@ mod tests {
             json!({"metadata": {"name": "e", "uid": "e"}, "involvedObject": {"name": "counter-1"},
             "reason": "FailedScheduling", "message": "no node matches the claim"}),
         );
-        let wait = until(
-            &timeline,
-            "pods ready",
-            Duration::from_secs(5),
-            || Ok(false),
-            || "2 of 3".to_owned(),
-        );
+        let wait =
+            until(&timeline, "pods ready", Duration::from_secs(5), || Ok(false), || "2 of 3".to_owned());
         let error = wait.await.unwrap_err().to_string();
         assert_eq!(
             error,
@@ -207,18 +169,9 @@ mod tests {
         let timeline = Timeline::begin();
         let waiting =
             json!({"waiting": {"reason": "ImagePullBackOff", "message": "Back-off pulling image \"nope\""}});
-        timeline.applied(
-            "Pod",
-            pod("counter-0", json!({"containerStatuses": [{"state": waiting}]})),
-        );
+        timeline.applied("Pod", pod("counter-0", json!({"containerStatuses": [{"state": waiting}]})));
         let before = Instant::now();
-        let wait = until(
-            &timeline,
-            "rolled out",
-            Duration::from_secs(600),
-            || Ok(false),
-            String::new,
-        );
+        let wait = until(&timeline, "rolled out", Duration::from_secs(600), || Ok(false), String::new);
         let error = wait.await.unwrap_err().to_string();
         assert!(
             error.contains("pod counter-0: ImagePullBackOff: Back-off pulling image \"nope\""),
@@ -236,9 +189,7 @@ mod tests {
             asked += 1;
             Ok(!timeline.names("Pod").is_empty())
         };
-        until(&timeline, "a pod", Duration::from_secs(5), seen, String::new)
-            .await
-            .unwrap();
+        until(&timeline, "a pod", Duration::from_secs(5), seen, String::new).await.unwrap();
         assert_eq!(asked, 2);
     }
 }

@@ -44,15 +44,9 @@ impl Watches {
             tasks.spawn(follow(api, resource.kind, Arc::clone(&timelines), listed.clone()));
         }
         for _ in 0..kinds {
-            all_listed
-                .recv()
-                .await
-                .context("a watch ended before its first list")??;
+            all_listed.recv().await.context("a watch ended before its first list")??;
         }
-        Ok(Self {
-            timelines,
-            _tasks: tasks,
-        })
+        Ok(Self { timelines, _tasks: tasks })
     }
 
     /// Begins the timeline of a namespace.
@@ -91,10 +85,7 @@ async fn follow(
         match event {
             Ok(watcher::Event::Init) => list.clear(),
             Ok(watcher::Event::InitApply(object)) => {
-                list.push((
-                    namespace_of(&object),
-                    object.metadata.name.clone().unwrap_or_default(),
-                ));
+                list.push((namespace_of(&object), object.metadata.name.clone().unwrap_or_default()));
                 apply(&timelines, &kind, object);
             }
             Ok(watcher::Event::InitDone) => {
@@ -144,7 +135,5 @@ fn namespace_of(object: &DynamicObject) -> String {
 }
 
 fn lock(timelines: &Timelines) -> std::sync::MutexGuard<'_, HashMap<String, Arc<Timeline>>> {
-    timelines
-        .lock()
-        .unwrap_or_else(std::sync::PoisonError::into_inner)
+    timelines.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }

@@ -26,10 +26,7 @@ pub async fn install(workspace: &Workspace, progress: &Progress, packages: &[&st
         );
     }
     if !rustix::process::geteuid().is_root() {
-        bail!(
-            "packages are missing, and only root may install them\nnext: sudo {}",
-            command_line(packages)
-        );
+        bail!("packages are missing, and only root may install them\nnext: sudo {}", command_line(packages));
     }
     progress.say(&format!("  installs: {}", command_line(packages)));
     let task = progress.start("packages");
@@ -47,10 +44,7 @@ pub async fn install(workspace: &Workspace, progress: &Progress, packages: &[&st
     let known = lists_are_there() && apt(&install).logged(&log, |line| task.note(line)).await.is_ok();
     if !known {
         task.note("updates the lists of packages");
-        apt(&["update"])
-            .logged(&log, |line| task.note(line))
-            .await
-            .context(HELP)?;
+        apt(&["update"]).logged(&log, |line| task.note(line)).await.context(HELP)?;
         apt(&install)
             .logged(&log, |line| task.note(line))
             .await

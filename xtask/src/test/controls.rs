@@ -11,7 +11,7 @@ use crate::evidence::record::{Record, Verdict};
 use crate::lab::Lab;
 use crate::lab::spec::Values;
 use crate::lab::target::write_values;
-use crate::workspace::Workspace;
+use crate::workspace::{Workspace, copy_folder};
 
 const FILE: &str = "docs/labs/controls/statefulset.yaml";
 
@@ -58,11 +58,7 @@ pub(super) fn load(workspace: &Workspace) -> Result<Vec<Control>> {
     let text =
         std::fs::read_to_string(workspace.root.join(FILE)).with_context(|| format!("cannot read {FILE}"))?;
     let controls: Controls = serde_saphyr::from_str(&text).map_err(|error| anyhow!("{FILE}: {error}"))?;
-    ensure!(
-        controls.lab == "statefulset",
-        "{FILE} belongs to lab {}",
-        controls.lab
-    );
+    ensure!(controls.lab == "statefulset", "{FILE} belongs to lab {}", controls.lab);
     Ok(controls.controls)
 }
 
@@ -81,26 +77,16 @@ pub(super) async fn run(workspace: &Workspace, lab: &Lab, control: &Control) -> 
     let record =
         std::fs::read_to_string(&record).with_context(|| format!("cannot read {}", record.display()))?;
     let record: Record = serde_json::from_str(&record)?;
-    let claims: Vec<_> = record
-        .experiments
-        .iter()
-        .flat_map(|experiment| &experiment.claims)
-        .collect();
-    let red: BTreeSet<String> = claims
-        .iter()
-        .filter(|claim| claim.verdict != Verdict::Holds)
-        .map(|claim| claim.id.clone())
-        .collect();
+    let claims: Vec<_> = record.experiments.iter().flat_map(|experiment| &experiment.claims).collect();
+    let red: BTreeSet<String> =
+        claims.iter().filter(|claim| claim.verdict != Verdict::Holds).map(|claim| claim.id.clone()).collect();
     if red != control.breaks {
         let green: Vec<&String> = control.breaks.difference(&red).collect();
         let beside: Vec<&String> = red.difference(&control.breaks).collect();
         bail!("should have turned red: {green:?}\nshould have stayed green: {beside:?}\n{text}");
     }
     for claim in claims.iter().filter(|claim| claim.verdict == Verdict::Fails) {
-        let told = text
-            .split_once(&format!("· {}: ", claim.id))
-            .map(|(_, rest)| rest)
-            .unwrap_or_default();
+        let told = text.split_once(&format!("· {}: ", claim.id)).map(|(_, rest)| rest).unwrap_or_default();
         let block = told.split("\n\n").next().unwrap_or_default();
         ensure!(
             block.contains("expected  "),
@@ -113,11 +99,7 @@ pub(super) async fn run(workspace: &Workspace, lab: &Lab, control: &Control) -> 
             claim.id
         );
     }
-    Ok(Outcome::Passed(format!(
-        "{} of {} claims turn red",
-        red.len(),
-        claims.len()
-    )))
+    Ok(Outcome::Passed(format!("{} of {} claims turn red", red.len(), claims.len())))
 }
 
 /// A copy of the chart with the edits made.
@@ -132,29 +114,10 @@ fn broken_chart(chart: &Path, folder: &Path, edits: &[Edit]) -> Result<PathBuf> 
         let text =
             std::fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
         let times = text.matches(&edit.find).count();
-        ensure!(
-            times == 1,
-            "{:?} stands {times} times in {}, not once",
-            edit.find,
-            edit.file.display()
-        );
+        ensure!(times == 1, "{:?} stands {times} times in {}, not once", edit.find, edit.file.display());
         std::fs::write(&file, text.replace(&edit.find, &edit.replace))?;
     }
     Ok(copy)
-}
-
-fn copy_folder(from: &Path, to: &Path) -> std::io::Result<()> {
-    std::fs::create_dir_all(to)?;
-    for entry in std::fs::read_dir(from)? {
-        let entry = entry?;
-        let target = to.join(entry.file_name());
-        if entry.file_type()?.is_dir() {
-            copy_folder(&entry.path(), &target)?;
-        } else {
-            std::fs::copy(entry.path(), target)?;
-        }
-    }
-    Ok(())
 }
 
 #[cfg(test)]

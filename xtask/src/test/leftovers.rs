@@ -22,10 +22,7 @@ pub(super) struct Before {
 pub(super) async fn before(environment: &Environment) -> Result<Before> {
     let engine = &environment.kind()?.engine;
     engine.prepare()?;
-    Ok(Before {
-        volumes: names(engine, "volume").await?,
-        networks: names(engine, "network").await?,
-    })
+    Ok(Before { volumes: names(engine, "volume").await?, networks: names(engine, "network").await? })
 }
 
 /// Removes the cluster that the tests kept, and looks for what should have gone with it: containers, volumes,
@@ -39,16 +36,9 @@ pub(super) async fn check(
     cluster::down(workspace, progress).await?;
     let engine = &environment.kind()?.engine;
     let ours = format!("label=io.x-k8s.kind.cluster={CLUSTER}");
-    let containers = engine
-        .command()
-        .args(["ps", "--all", "--quiet", "--filter", &ours])
-        .read()
-        .await?;
+    let containers = engine.command().args(["ps", "--all", "--quiet", "--filter", &ours]).read().await?;
     ensure!(containers.trim().is_empty(), "containers are left: {containers}");
-    let after = Before {
-        volumes: names(engine, "volume").await?,
-        networks: names(engine, "network").await?,
-    };
+    let after = Before { volumes: names(engine, "volume").await?, networks: names(engine, "network").await? };
     let grown = |before: &BTreeSet<String>, after: &BTreeSet<String>| {
         after.difference(before).cloned().collect::<Vec<_>>().join(", ")
     };
@@ -61,21 +51,11 @@ pub(super) async fn check(
     );
     let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
     ensure!(!mounts.contains(CLUSTER), "mounts are left:\n{mounts}");
-    ensure!(
-        !workspace.kubeconfig().exists(),
-        "{} is left",
-        workspace.kubeconfig().display()
-    );
-    Ok(Outcome::Passed(
-        "no container, volume, network, mount or kubeconfig".to_owned(),
-    ))
+    ensure!(!workspace.kubeconfig().exists(), "{} is left", workspace.kubeconfig().display());
+    Ok(Outcome::Passed("no container, volume, network, mount or kubeconfig".to_owned()))
 }
 
 async fn names(engine: &Engine, of: &str) -> Result<BTreeSet<String>> {
-    let list = engine
-        .command()
-        .args([of, "ls", "--format", "{{.Name}}"])
-        .read()
-        .await?;
+    let list = engine.command().args([of, "ls", "--format", "{{.Name}}"]).read().await?;
     Ok(list.lines().map(str::to_owned).collect())
 }

@@ -4,10 +4,11 @@
 //! its place and renamed when whole, so a build that was interrupted is never taken for a finished one,
 //! and a changed pin builds that module alone.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, ensure};
 use semver::Version;
 use sha2::{Digest, Sha256};
 
@@ -16,7 +17,7 @@ use crate::lock::Lock;
 use crate::pins;
 use crate::progress::Progress;
 use crate::tools::{on_path, parse_version};
-use crate::workspace::Workspace;
+use crate::workspace::{Workspace, copy_folder};
 
 /// Programs built together from one folder of pins.
 #[derive(Debug)]
@@ -31,8 +32,19 @@ pub struct Module {
     link: &'static str,
     /// Names the one program also answers to.
     links: &'static [&'static str],
+    /// What is changed in a dependency, where upstream leaves no other way.
+    change: Option<Change>,
     /// Seconds it took on two cores with an empty build cache.
     cold_s: u64,
+}
+
+/// A text replaced in one file of a dependency.
+#[derive(Debug, Clone, Copy)]
+struct Change {
+    module: &'static str,
+    file: &'static str,
+    find: &'static str,
+    replace: &'static str,
 }
 
 /// The commands of the multi-call binary.
@@ -54,15 +66,7 @@ const KUBERNETES_VERSION: &str = "-X k8s.io/component-base/version.gitVersion=v1
      -X k8s.io/client-go/pkg/version.gitVersion=v1.37.0";
 
 const fn module(name: &'static str, packages: &'static [&'static str], cold_s: u64) -> Module {
-    Module {
-        name,
-        version: "",
-        folder: name,
-        packages,
-        link: "",
-        links: &[],
-        cold_s,
-    }
+    Module { name, version: "", change: None, folder: name, packages, link: "", links: &[], cold_s }
 }
 
 /// All Kubernetes commands in one binary.
@@ -80,10 +84,7 @@ pub const KUBECTL: Module = Module {
     ..module("kubectl", &["k8s.io/kubernetes/cmd/kubectl"], 100)
 };
 /// Makes clusters.
-pub const KIND: Module = Module {
-    version: pins::KIND,
-    ..module("kind", &["sigs.k8s.io/kind"], 6)
-};
+pub const KIND: Module = Module { version: pins::KIND, ..module("kind", &["sigs.k8s.io/kind"], 6) };
 /// Installs charts.
 pub const HELM: Module = Module {
     version: pins::HELM,
@@ -116,11 +117,18 @@ pub const CNI: Module = module(
     6,
 );
 /// The default StorageClass' provisioner.
-pub const LOCAL_PATH: Module = module(
-    "local-path-provisioner",
-    &["github.com/rancher/local-path-provisioner"],
-    61,
-);
+///
+/// It leaves its client at client-go's five requests a second, and a volume takes it nine: a dozen StatefulSets
+/// that start together would wait for a minute. It has no setting for it.
+pub const LOCAL_PATH: Module = Module {
+    change: Some(Change {
+        module: "k8s.io/client-go",
+        file: "rest/config.go",
+        find: "DefaultQPS   float32 = 5.0",
+        replace: "DefaultQPS   float32 = 100.0",
+    }),
+    ..module("local-path-provisioner", &["github.com/rancher/local-path-provisioner"], 61)
+};
 
 /// What a node image built here is made of, the longest build first.
 pub const NODE_MODULES: [&Module; 6] = [&KUBERNETES, &CONTAINERD, &COREDNS, &LOCAL_PATH, &ETCD, &CNI];
@@ -140,10 +148,7 @@ impl Go {
     /// # Errors
     /// There is none, or it is older than the pinned modules need.
     pub async fn find() -> Result<Self> {
-        let path = on_path("go")
-            .into_iter()
-            .next()
-            .ok_or_else(|| anyhow!("not found"))?;
+        let path = on_path("go").into_iter().next().ok_or_else(|| anyhow!("not found"))?;
         let answer = Command::new(&path)
             .args(["env", "GOVERSION"])
             .env("GOTOOLCHAIN", "local")
@@ -187,8 +192,7 @@ impl Go {
         let answer: serde_json::Value = serde_json::from_str(&answer)
             .with_context(|| format!("`go mod download {module}` answered oddly"))?;
         let dir = answer["Dir"].as_str();
-        dir.map(PathBuf::from)
-            .ok_or_else(|| anyhow!("`go mod download {module}` names no folder"))
+        dir.map(PathBuf::from).ok_or_else(|| anyhow!("`go mod download {module}` names no folder"))
     }
 }
 
@@ -222,24 +226,40 @@ impl Module {
         }
         let target = format!("{}-{}", std::env::consts::OS, std::env::consts::ARCH);
         let go = go.version.to_string();
-        for text in [FLAGS, LINK, self.link, &go, &target]
-            .iter()
-            .chain(self.packages)
-            .chain(self.links)
-        {
+        for text in [FLAGS, LINK, self.link, &go, &target].iter().chain(self.packages).chain(self.links) {
             hash.update((text.len() as u64).to_le_bytes());
             hash.update(text);
         }
-        hash.finalize()
-            .iter()
-            .take(8)
-            .map(|byte| format!("{byte:02x}"))
-            .collect()
+        if let Some(change) = self.change {
+            hash.update(format!("{change:?}"));
+        }
+        hash.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
     }
 
     fn place(&self, workspace: &Workspace, go: &Go) -> PathBuf {
         let name = format!("{}-{}", self.name, self.key(workspace, go));
         workspace.cache.join("tools").join(name)
+    }
+
+    /// Makes a changed copy of a dependency in `folder`, and the arguments that have it built in its place.
+    async fn changed(&self, workspace: &Workspace, go: &Go, folder: &Path) -> Result<Vec<OsString>> {
+        let Some(Change { module, file, find, replace }) = self.change else { return Ok(vec![]) };
+        let (copy, pins) = (folder.join("changed"), self.pins(workspace));
+        copy_folder(&go.source(workspace, self, module).await?, &copy)
+            .with_context(|| format!("cannot copy {module} to {}", copy.display()))?;
+        let file = copy.join(file);
+        let text =
+            std::fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
+        ensure!(text.matches(find).count() == 1, "`{find}` does not stand once in {}", file.display());
+        let mut pinned = std::fs::read_to_string(pins.join("go.mod")).context("cannot read go.mod")?;
+        pinned += &format!("\nreplace {module} => {}\n", copy.display());
+        std::fs::write(&file, text.replace(find, replace))
+            .and_then(|()| std::fs::write(folder.join("go.mod"), pinned))
+            .and_then(|()| std::fs::copy(pins.join("go.sum"), folder.join("go.sum")))
+            .with_context(|| format!("cannot write below {}", folder.display()))?;
+        let mut modfile = OsString::from("-modfile=");
+        modfile.push(folder.join("go.mod"));
+        Ok(vec![modfile])
     }
 
     /// The folder of its programs, when it has been built from the present pins.
@@ -259,10 +279,8 @@ impl Module {
         let task = progress.start(format!("build {}", self.name));
         let tools = workspace.cache.join("tools");
         let lock = tools.join(format!("{}.lock", self.name));
-        let lock = Lock::wait(&lock, |holder| {
-            task.note(format!("waits for {holder}, which builds it"))
-        })
-        .await?;
+        let lock =
+            Lock::wait(&lock, |holder| task.note(format!("waits for {holder}, which builds it"))).await?;
         if let Some(bin) = self.built(workspace, go) {
             task.done("built by another run");
             return Ok(bin);
@@ -277,9 +295,11 @@ impl Module {
         let about = estimate(self.cold_s);
         task.note(format!("{about}; go: looks at its cache"));
         let log = workspace.logs().join(format!("build-{}.log", self.name));
+        let changed = self.changed(workspace, go, unfinished.path()).await?;
         go.command(workspace)
             .args(["build", "-v", "-ldflags"])
             .arg(format!("{LINK} {}", self.link).trim_end())
+            .args(changed)
             .arg("-o")
             .arg(output)
             .args(self.packages)
@@ -317,11 +337,7 @@ fn estimate(cold_s: u64) -> String {
     let cores = std::thread::available_parallelism().map_or(2, usize::from) as u64;
     // Compiling spreads over the cores, linking does not: about a tenth stays.
     let s = cold_s * 9 / 10 * 2 / cores.max(1) + cold_s / 10;
-    let time = if s < 90 {
-        format!("{s} s")
-    } else {
-        format!("{} min", s.div_ceil(60))
-    };
+    let time = if s < 90 { format!("{s} s") } else { format!("{} min", s.div_ceil(60)) };
     format!("at most about {time} on {cores} cores")
 }
 
@@ -345,20 +361,11 @@ fn advice(output: &str, cache: &Path) -> Option<(String, String)> {
     if says(&["no space left on device", "disk quota exceeded"]) {
         return Some((
             format!("the disk of {} is full", cache.display()),
-            format!(
-                "free about {} GB there, or set XDG_CACHE_HOME to a larger disk",
-                CACHE_MIB / 1000
-            ),
+            format!("free about {} GB there, or set XDG_CACHE_HOME to a larger disk", CACHE_MIB / 1000),
         ));
     }
-    if says(&[
-        "dial tcp",
-        "i/o timeout",
-        "TLS handshake",
-        "no such host",
-        "connection reset",
-        "proxyconnect",
-    ]) {
+    if says(&["dial tcp", "i/o timeout", "TLS handshake", "no such host", "connection reset", "proxyconnect"])
+    {
         return Some((
             "the Go module proxy can't be reached".to_owned(),
             "look at the network and at GOPROXY (`go env GOPROXY`), then run the same command again: \
@@ -383,18 +390,11 @@ mod tests {
         std::fs::create_dir_all(&pins).unwrap();
         std::fs::write(pins.join("go.mod"), "module m\n\ngo 1.26.0\n").unwrap();
         std::fs::write(pins.join("main.go"), "package main\n\nfunc main() {}\n").unwrap();
-        Workspace {
-            root: dir.to_owned(),
-            lab: dir.join("target/lab"),
-            cache: dir.join("cache"),
-        }
+        Workspace { root: dir.to_owned(), lab: dir.join("target/lab"), cache: dir.join("cache") }
     }
 
     fn go(version: Version) -> Go {
-        Go {
-            path: PathBuf::from("go"),
-            version,
-        }
+        Go { path: PathBuf::from("go"), version }
     }
 
     #[test]
@@ -419,10 +419,7 @@ mod tests {
         let script = format!("#!/bin/sh\nwhile [ \"$1\" != -o ]; do shift; done; out=$2\n{script}\n");
         std::fs::write(&path, script).unwrap();
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
-        Go {
-            path,
-            version: Version::new(1, 26, 0),
-        }
+        Go { path, version: Version::new(1, 26, 0) }
     }
 
     #[tokio::test]
@@ -430,10 +427,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let workspace = workspace(dir.path());
         let progress = Progress::new();
-        let broken = pretended_go(
-            dir.path(),
-            "echo half >$out/etcd; echo 'no space left on device' >&2; exit 1",
-        );
+        let broken =
+            pretended_go(dir.path(), "echo half >$out/etcd; echo 'no space left on device' >&2; exit 1");
         let error = ETCD.build(&workspace, &broken, &progress).await.unwrap_err();
         assert!(error.to_string().contains("is full\nnext: free about"), "{error}");
         assert_eq!(ETCD.built(&workspace, &broken), None);
@@ -457,11 +452,7 @@ mod tests {
         let slow = pretended_go(dir.path(), "echo half >$out/etcd; sleep 60");
         let progress = Progress::new();
         let build = ETCD.build(&workspace, &slow, &progress);
-        assert!(
-            tokio::time::timeout(Duration::from_millis(500), build)
-                .await
-                .is_err()
-        );
+        assert!(tokio::time::timeout(Duration::from_millis(500), build).await.is_err());
         assert_eq!(ETCD.built(&workspace, &slow), None);
     }
 
@@ -469,10 +460,7 @@ mod tests {
     fn failures_with_a_remedy_say_it() {
         let cache = Path::new("/cache");
         let (because, next) = advice("write /x: no space left on device", cache).unwrap();
-        assert!(
-            because.contains("/cache") && next.contains("XDG_CACHE_HOME"),
-            "{because} {next}"
-        );
+        assert!(because.contains("/cache") && next.contains("XDG_CACHE_HOME"), "{because} {next}");
         let network = "dial tcp: lookup proxy.example: no such host";
         assert!(advice(network, cache).unwrap().1.contains("GOPROXY"));
         assert!(advice("x.go:1:1: expected 'package'", cache).is_none());

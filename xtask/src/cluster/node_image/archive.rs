@@ -50,10 +50,7 @@ impl LayerWriter {
     pub fn create(path: PathBuf) -> Result<Self> {
         let file = File::create(&path).with_context(|| format!("cannot make {}", path.display()))?;
         let hashing = Hashing::new(BufWriter::with_capacity(1 << 20, file));
-        Ok(Self {
-            path,
-            tar: tar::Builder::new(hashing),
-        })
+        Ok(Self { path, tar: tar::Builder::new(hashing) })
     }
 
     /// Adds a folder.
@@ -82,14 +79,9 @@ impl LayerWriter {
     /// It can't be read, or the layer can't be written.
     pub fn file(&mut self, name: &str, mode: u32, from: &Path) -> Result<&mut Self> {
         let file = File::open(from).with_context(|| format!("cannot read {}", from.display()))?;
-        let size = file
-            .metadata()
-            .with_context(|| format!("cannot read {}", from.display()))?
-            .len();
+        let size = file.metadata().with_context(|| format!("cannot read {}", from.display()))?.len();
         let mut header = header(EntryType::Regular, mode, size);
-        let written = self
-            .tar
-            .append_data(&mut header, name, BufReader::with_capacity(1 << 20, file));
+        let written = self.tar.append_data(&mut header, name, BufReader::with_capacity(1 << 20, file));
         self.said(written, name)
     }
 
@@ -116,11 +108,7 @@ impl LayerWriter {
         paths.sort();
         for path in paths {
             let last = path.file_name().unwrap_or_default().to_string_lossy();
-            let name = if name.is_empty() {
-                last.into_owned()
-            } else {
-                format!("{name}/{last}")
-            };
+            let name = if name.is_empty() { last.into_owned() } else { format!("{name}/{last}") };
             if path.is_dir() {
                 self.folder(&name, 0o755)?.tree(&name, &path, mode)?;
             } else {
@@ -142,10 +130,7 @@ impl LayerWriter {
         };
         let sha256 =
             end(self.tar).with_context(|| format!("cannot write the layer {}", self.path.display()))?;
-        Ok(Layer {
-            path: self.path,
-            sha256,
-        })
+        Ok(Layer { path: self.path, sha256 })
     }
 
     fn said(&mut self, written: io::Result<()>, name: &str) -> Result<&mut Self> {
@@ -217,11 +202,7 @@ pub fn write(images: &[Image], path: &Path) -> Result<()> {
         let mut head = header(EntryType::Regular, 0o644, config.len() as u64);
         tar.append_data(&mut head, &name, config.as_bytes())
             .with_context(|| format!("cannot write {}", path.display()))?;
-        entries.push(Entry {
-            config: name,
-            repo_tags: image.tags.clone(),
-            layers,
-        });
+        entries.push(Entry { config: name, repo_tags: image.tags.clone(), layers });
     }
     let manifest = serde_json::to_string(&entries).context("cannot write the archive's manifest")?;
     let mut head = header(EntryType::Regular, 0o644, manifest.len() as u64);
@@ -232,13 +213,7 @@ pub fn write(images: &[Image], path: &Path) -> Result<()> {
 
 fn configuration(image: &Image) -> Result<String> {
     let mut rootfs = RootFs::default();
-    rootfs.set_diff_ids(
-        image
-            .layers
-            .iter()
-            .map(|layer| format!("sha256:{}", layer.sha256))
-            .collect(),
-    );
+    rootfs.set_diff_ids(image.layers.iter().map(|layer| format!("sha256:{}", layer.sha256)).collect());
     let mut configuration = ImageConfiguration::default();
     configuration
         .set_architecture(super::architecture().into())
@@ -246,9 +221,7 @@ fn configuration(image: &Image) -> Result<String> {
         .set_created(Some("2026-01-01T00:00:00Z".to_owned()))
         .set_config(Some(image.config.clone()))
         .set_rootfs(rootfs);
-    configuration
-        .to_string()
-        .context("cannot write an image's configuration")
+    configuration.to_string().context("cannot write an image's configuration")
 }
 
 /// A SHA-256 in hexadecimal.
@@ -268,10 +241,7 @@ struct Hashing<W> {
 
 impl<W> Hashing<W> {
     fn new(inner: W) -> Self {
-        Self {
-            inner,
-            hash: Sha256::new(),
-        }
+        Self { inner, hash: Sha256::new() }
     }
 
     fn finish(self) -> (W, String) {
@@ -312,11 +282,7 @@ mod tests {
 
     fn layer(dir: &Path, name: &str, text: &str) -> Layer {
         let mut layer = LayerWriter::create(dir.join(name)).unwrap();
-        layer
-            .folder("etc", 0o755)
-            .unwrap()
-            .text("etc/hello", 0o644, text)
-            .unwrap();
+        layer.folder("etc", 0o755).unwrap().text("etc/hello", 0o644, text).unwrap();
         layer.link("etc/hi", "hello").unwrap();
         layer.finish().unwrap()
     }
@@ -347,11 +313,7 @@ mod tests {
             .unwrap()
             .map(|entry| entry.unwrap().path().unwrap().display().to_string())
             .collect();
-        assert_eq!(
-            names.iter().filter(|name| name.ends_with(".tar")).count(),
-            1,
-            "{names:?}"
-        );
+        assert_eq!(names.iter().filter(|name| name.ends_with(".tar")).count(), 1, "{names:?}");
         let manifest = read_entry(&path, "manifest.json").unwrap();
         assert!(manifest.contains("\"RepoTags\":[\"two:2\"]"), "{manifest}");
     }

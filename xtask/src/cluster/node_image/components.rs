@@ -76,13 +76,7 @@ impl KindSays {
 /// The names of the control plane's images, as this version of kubeadm asks for them.
 pub async fn kubeadm_images(parts: &Parts) -> Result<Vec<String>> {
     let answer = Command::new(parts.kubernetes.join("kubeadm"))
-        .args([
-            "config",
-            "images",
-            "list",
-            "--kubernetes-version",
-            pins::KUBERNETES,
-        ])
+        .args(["config", "images", "list", "--kubernetes-version", pins::KUBERNETES])
         .deadline(Duration::from_secs(30))
         .read()
         .await
@@ -108,28 +102,14 @@ pub fn images(parts: &Parts, wanted: &[String], kind: &KindSays, dir: &Path) -> 
             "kube-apiserver" | "kube-controller-manager" | "kube-scheduler" => {
                 (vec![kubernetes.clone()], format!("/{BIN}/{image}"))
             }
-            "kube-proxy" => (
-                vec![proxy.clone(), proxy_links.clone(), kubernetes.clone()],
-                format!("/{BIN}/kube-proxy"),
-            ),
-            "etcd" => (
-                vec![binary(dir, "etcd", &parts.etcd, &[])?],
-                format!("/{BIN}/etcd"),
-            ),
-            "coredns" => (
-                vec![binary(dir, "coredns", &parts.coredns, &[])?],
-                format!("/{BIN}/coredns"),
-            ),
-            _ => bail!(
-                "kubeadm {} wants an image that is not known here: {name}",
-                pins::KUBERNETES
-            ),
+            "kube-proxy" => {
+                (vec![proxy.clone(), proxy_links.clone(), kubernetes.clone()], format!("/{BIN}/kube-proxy"))
+            }
+            "etcd" => (vec![binary(dir, "etcd", &parts.etcd, &[])?], format!("/{BIN}/etcd")),
+            "coredns" => (vec![binary(dir, "coredns", &parts.coredns, &[])?], format!("/{BIN}/coredns")),
+            _ => bail!("kubeadm {} wants an image that is not known here: {name}", pins::KUBERNETES),
         };
-        images.push(Image {
-            tags: vec![name.clone()],
-            layers,
-            config: starts(&entry),
-        });
+        images.push(Image { tags: vec![name.clone()], layers, config: starts(&entry) });
     }
     let provisioner = binary(dir, "local-path-provisioner", &parts.local_path, &[])?;
     let single = |tag: &str, layer: Layer, entry: &str| Image {
@@ -137,40 +117,25 @@ pub fn images(parts: &Parts, wanted: &[String], kind: &KindSays, dir: &Path) -> 
         layers: vec![layer],
         config: starts(entry),
     };
-    images.push(single(
-        &kind.provisioner,
-        provisioner,
-        &format!("/{BIN}/local-path-provisioner"),
-    ));
+    images.push(single(&kind.provisioner, provisioner, &format!("/{BIN}/local-path-provisioner")));
     images.push(single(&kind.helper, helper(dir, &parts.busybox)?, "/bin/sh"));
     images.push(single(&kind.pause, pause(dir, &parts.pause)?, "/pause"));
     Ok(images)
 }
 
 /// The four images that share the multi-call binary.
-const KUBE_IMAGES: [&str; 4] = [
-    "kube-apiserver",
-    "kube-controller-manager",
-    "kube-scheduler",
-    "kube-proxy",
-];
+const KUBE_IMAGES: [&str; 4] = ["kube-apiserver", "kube-controller-manager", "kube-scheduler", "kube-proxy"];
 
 fn starts(entry: &str) -> Config {
     let mut config = Config::default();
-    config
-        .set_entrypoint(Some(vec![entry.to_owned()]))
-        .set_env(Some(vec![PATH.to_owned()]));
+    config.set_entrypoint(Some(vec![entry.to_owned()])).set_env(Some(vec![PATH.to_owned()]));
     config
 }
 
 /// A layer with one binary and links to it.
 fn binary(dir: &Path, name: &str, bin: &Path, links: &[&str]) -> Result<Layer> {
     let mut layer = LayerWriter::create(dir.join(format!("{name}.layer.tar")))?;
-    layer
-        .folder("tmp", 0o1777)?
-        .folder("usr", 0o755)?
-        .folder("usr/local", 0o755)?
-        .folder(BIN, 0o755)?;
+    layer.folder("tmp", 0o1777)?.folder("usr", 0o755)?.folder("usr/local", 0o755)?.folder(BIN, 0o755)?;
     layer.file(&format!("{BIN}/{name}"), 0o755, &bin.join(name))?;
     for link in links {
         layer.link(&format!("{BIN}/{link}"), name)?;
@@ -192,10 +157,7 @@ fn proxy_links(dir: &Path) -> Result<Layer> {
 /// A shell and what it takes to make and remove a folder.
 fn helper(dir: &Path, busybox: &Path) -> Result<Layer> {
     let mut layer = LayerWriter::create(dir.join("helper.layer.tar"))?;
-    layer
-        .folder("bin", 0o755)?
-        .folder("tmp", 0o1777)?
-        .file("bin/busybox", 0o755, busybox)?;
+    layer.folder("bin", 0o755)?.folder("tmp", 0o1777)?.file("bin/busybox", 0o755, busybox)?;
     for applet in ["sh", "mkdir", "rm", "chmod"] {
         layer.link(&format!("bin/{applet}"), "busybox")?;
     }

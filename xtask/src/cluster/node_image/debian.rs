@@ -70,13 +70,7 @@ const EXCLUDED: [&str; 5] = ["doc", "man", "locale", "info", "bash-completion"];
 impl Debian {
     /// Describes all that goes into it, for a key.
     pub fn recipe(&self) -> String {
-        format!(
-            "{} {} {:?} {}",
-            pins::NODE_DEBIAN,
-            self.variant,
-            self.packages,
-            self.hook
-        )
+        format!("{} {} {:?} {}", pins::NODE_DEBIAN, self.variant, self.packages, self.hook)
     }
 
     /// The filesystem as a tar: from the cache, or made now.
@@ -92,10 +86,8 @@ impl Debian {
         }
         let task = progress.start(format!("debian packages: {}", self.name));
         let lock = dir.join(format!("{}.lock", self.name));
-        let lock = Lock::wait(&lock, |holder| {
-            task.note(format!("waits for {holder}, which makes it"))
-        })
-        .await?;
+        let lock =
+            Lock::wait(&lock, |holder| task.note(format!("waits for {holder}, which makes it"))).await?;
         if place.exists() {
             task.done("made by another run");
             return Ok(place);
@@ -111,10 +103,8 @@ impl Debian {
         if !self.hook.is_empty() {
             // mmdebstrap gives the root as the first argument.
             let script = format!("set -e\n{}", self.hook);
-            command = command.arg(format!(
-                "--customize-hook=chroot \"$1\" sh -c {}",
-                shell_words::quote(&script)
-            ));
+            command =
+                command.arg(format!("--customize-hook=chroot \"$1\" sh -c {}", shell_words::quote(&script)));
         }
         let log = workspace.logs().join(format!("debian-{}.log", self.name));
         command
@@ -131,21 +121,14 @@ impl Debian {
 }
 
 fn explain(error: anyhow::Error) -> anyhow::Error {
-    let output = error
-        .downcast_ref::<CommandFailed>()
-        .map(|failed| failed.output.clone());
+    let output = error.downcast_ref::<CommandFailed>().map(|failed| failed.output.clone());
     let output = output.unwrap_or_default();
     let says = |words: &[&str]| words.iter().any(|word| output.contains(word));
     let next = if says(&["No space left on device"]) {
         "free about 3 GB on the disk of the cache, or set XDG_CACHE_HOME to a larger one"
     } else if says(&["keyring", "NO_PUBKEY", "not signed"]) {
         "install debian-archive-keyring, then run the same command again"
-    } else if says(&[
-        "Temporary failure resolving",
-        "Could not connect",
-        "Failed to fetch",
-        "Connection",
-    ]) {
+    } else if says(&["Temporary failure resolving", "Could not connect", "Failed to fetch", "Connection"]) {
         "look at the network and at apt's proxy settings, then run the same command again"
     } else {
         return error.context("cannot make a Debian root filesystem");

@@ -61,10 +61,9 @@ pub fn layer(parts: &Parts, kind: &Path, says: &KindSays, base_spec: &str, dir: 
         let script = name.starts_with("usr/local/bin/") || name.starts_with("kind/bin/");
         if script { 0o755 } else { 0o644 }
     })?;
-    for (module, bin, to) in [
-        (&CONTAINERD, &parts.containerd, "usr/local/bin"),
-        (&CNI, &parts.cni, "opt/cni/bin"),
-    ] {
+    for (module, bin, to) in
+        [(&CONTAINERD, &parts.containerd, "usr/local/bin"), (&CNI, &parts.cni, "opt/cni/bin")]
+    {
         programs(&mut layer, module, bin, to)?;
     }
     layer.file("usr/bin/kubernetes", 0o755, &parts.kubernetes.join("kubernetes"))?;
@@ -87,11 +86,7 @@ pub fn layer(parts: &Parts, kind: &Path, says: &KindSays, base_spec: &str, dir: 
         .text("etc/cni/net.d/10-lab.conflist", 0o644, NETWORK)?
         .text("kind/version", 0o644, pins::KUBERNETES)?
         .text("kind/manifests/default-cni.yaml", 0o644, NETWORK_MANIFEST)?
-        .text(
-            "kind/manifests/default-storage.yaml",
-            0o644,
-            &says.storage_manifest,
-        )?;
+        .text("kind/manifests/default-storage.yaml", 0o644, &says.storage_manifest)?;
     layer.finish()
 }
 
@@ -99,10 +94,7 @@ pub fn layer(parts: &Parts, kind: &Path, says: &KindSays, base_spec: &str, dir: 
 pub fn config() -> Config {
     let mut config = Config::default();
     config
-        .set_entrypoint(Some(vec![
-            "/usr/local/bin/entrypoint".to_owned(),
-            "/sbin/init".to_owned(),
-        ]))
+        .set_entrypoint(Some(vec!["/usr/local/bin/entrypoint".to_owned(), "/sbin/init".to_owned()]))
         .set_env(Some(vec![
             "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".to_owned(),
             // Tells systemd where it is, see https://systemd.io/CONTAINER_INTERFACE/
@@ -118,14 +110,9 @@ pub fn config() -> Config {
 /// # Errors
 /// `ctr` answers oddly.
 pub async fn base_spec(containerd: &Path) -> Result<String> {
-    let answer = Command::new(containerd.join("ctr"))
-        .args(["oci", "spec"])
-        .read()
-        .await?;
+    let answer = Command::new(containerd.join("ctr")).args(["oci", "spec"]).read().await?;
     let mut spec: Value = serde_json::from_str(&answer).context("`ctr oci spec` answered oddly")?;
-    let spec_object = spec
-        .as_object_mut()
-        .ok_or_else(|| anyhow!("`ctr oci spec` answered oddly"))?;
+    let spec_object = spec.as_object_mut().ok_or_else(|| anyhow!("`ctr oci spec` answered oddly"))?;
     spec_object["process"]
         .as_object_mut()
         .ok_or_else(|| anyhow!("`ctr oci spec` names no process"))?

@@ -38,10 +38,7 @@ const UNUSED_PLUGINS: &[&str] = &[
 ];
 
 /// The folders of a containerd root that hold images; the others are made when it starts.
-const FOLDERS: [&str; 2] = [
-    "io.containerd.content.v1.content",
-    "io.containerd.metadata.v1.bolt",
-];
+const FOLDERS: [&str; 2] = ["io.containerd.content.v1.content", "io.containerd.metadata.v1.bolt"];
 
 /// The layer that puts the images into a node.
 ///
@@ -52,9 +49,7 @@ pub fn layer(root: &Path, work: &Path) -> Result<Layer> {
     layer.folder("var/lib/containerd", 0o711)?;
     for folder in FOLDERS {
         let name = format!("var/lib/containerd/{folder}");
-        layer
-            .folder(&name, 0o755)?
-            .tree(&name, &root.join(folder), &|_| 0o644)?;
+        layer.folder(&name, 0o755)?.tree(&name, &root.join(folder), &|_| 0o644)?;
     }
     layer.finish()
 }

@@ -35,11 +35,7 @@ pub struct ImageBuilder {
 
 impl ImageBuilder {
     pub fn new(config: Value) -> Self {
-        Self {
-            name: String::new(),
-            config,
-            layers: vec![vec![]],
-        }
+        Self { name: String::new(), config, layers: vec![vec![]] }
     }
 
     pub fn name(mut self, name: &str) -> Self {
@@ -91,14 +87,7 @@ impl ImageBuilder {
     fn put(self, path: &str, kind: EntryType, link: Option<&str>, mode: u32, owner: u64) -> Self {
         let mut image = self.without(path);
         let link = link.map(str::to_owned);
-        let file = File {
-            path: path.to_owned(),
-            kind,
-            link,
-            mode,
-            owner,
-            size: 4,
-        };
+        let file = File { path: path.to_owned(), kind, link, mode, owner, size: 4 };
         image.layers.last_mut().unwrap().push(file);
         image
     }
@@ -114,9 +103,7 @@ impl ImageBuilder {
         let mut archive = tar::Builder::new(Vec::new());
         match format {
             Format::Docker => {
-                let names: Vec<_> = (0..layers.len())
-                    .map(|layer| format!("{layer}/layer.tar"))
-                    .collect();
+                let names: Vec<_> = (0..layers.len()).map(|layer| format!("{layer}/layer.tar")).collect();
                 let manifest = serde_json::json!([{ "Config": "config.json", "RepoTags": [self.name], "Layers": names }]);
                 for (name, layer) in names.iter().zip(&layers) {
                     append(&mut archive, name, layer);
@@ -127,11 +114,7 @@ impl ImageBuilder {
             Format::Oci | Format::OciGzip | Format::Both => {
                 let mut blob = |bytes: &[u8]| {
                     let digest = digest(bytes);
-                    append(
-                        &mut archive,
-                        &format!("blobs/{}", digest.replace(':', "/")),
-                        bytes,
-                    );
+                    append(&mut archive, &format!("blobs/{}", digest.replace(':', "/")), bytes);
                     serde_json::json!({ "digest": digest, "size": bytes.len() })
                 };
                 let gzip = matches!(format, Format::OciGzip);
@@ -168,17 +151,11 @@ fn layer(files: &[File]) -> Vec<u8> {
         header.set_mode(file.mode);
         header.set_uid(file.owner);
         header.set_gid(file.owner);
-        let size = if file.kind == EntryType::Regular {
-            file.size
-        } else {
-            0
-        };
+        let size = if file.kind == EntryType::Regular { file.size } else { 0 };
         header.set_size(size as u64);
         match &file.link {
             Some(target) => layer.append_link(&mut header, &file.path, target).unwrap(),
-            None => layer
-                .append_data(&mut header, &file.path, vec![b'x'; size].as_slice())
-                .unwrap(),
+            None => layer.append_data(&mut header, &file.path, vec![b'x'; size].as_slice()).unwrap(),
         }
     }
     layer.into_inner().unwrap()

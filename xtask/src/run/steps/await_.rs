@@ -14,22 +14,11 @@ pub(super) async fn await_(step: &Await, bench: &Bench<'_>) -> Result<Json> {
     let expression =
         Expression::compile(&step.until).map_err(|error| anyhow!("`{}`: {error}", step.until))?;
     let last_seen = || {
-        let parts = expression.parts(&bench.scope());
-        parts
-            .iter()
-            .map(|seen| format!("{} = {}", seen.part, seen.value))
-            .collect::<Vec<_>>()
-            .join("; ")
+        let parts = expression.parts(&bench.scope(&expression));
+        parts.iter().map(|seen| format!("{} = {}", seen.part, seen.value)).collect::<Vec<_>>().join("; ")
     };
-    let condition = || expression.is_true(&bench.scope());
+    let condition = || expression.is_true(&bench.scope(&expression));
     let deadline = Duration::from_secs(step.timeout_s);
-    wait::until(
-        &bench.timeline,
-        &format!("`{}`", step.until.trim()),
-        deadline,
-        condition,
-        last_seen,
-    )
-    .await?;
+    wait::until(&bench.timeline, &format!("`{}`", step.until.trim()), deadline, condition, last_seen).await?;
     Ok(json!({}))
 }

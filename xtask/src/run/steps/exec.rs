@@ -9,10 +9,8 @@ use crate::run::bench::{Bench, seen};
 pub(super) async fn exec(step: &Exec, bench: &mut Bench<'_>) -> Result<Json> {
     let words = shell_words::split(&bench.text(&step.command)?)?;
     let pods = bench.pods(&step.pods)?;
-    let commands: Vec<_> = pods
-        .iter()
-        .map(|pod| bench.kubectl().args(["exec", pod, "--"]).args(&words))
-        .collect();
+    let commands: Vec<_> =
+        pods.iter().map(|pod| bench.kubectl().args(["exec", pod, "--"]).args(&words)).collect();
     let outputs = bench.run_all(commands.clone()).await?;
     let mut recorded = Map::new();
     for ((pod, command), output) in pods.into_iter().zip(commands).zip(outputs) {

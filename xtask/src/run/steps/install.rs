@@ -12,29 +12,14 @@ use crate::run::bench::{Bench, seen};
 use crate::run::wait;
 
 pub(super) async fn install(step: &Install, bench: &mut Bench<'_>) -> Result<Json> {
-    let release = step
-        .release
-        .clone()
-        .unwrap_or_else(|| bench.target.release.clone());
-    let values = bench
-        .values
-        .entry(release.clone())
-        .or_insert_with(|| bench.target.values.clone());
+    let release = step.release.clone().unwrap_or_else(|| bench.target.release.clone());
+    let values = bench.values.entry(release.clone()).or_insert_with(|| bench.target.values.clone());
     merge(values, &step.values);
     let name = format!("{}-{release}", bench.namespace);
-    let file = bench
-        .target
-        .shown_values_dir
-        .join(write_values(&bench.target.values_dir, &name, values)?);
-    let command = bench
-        .helm()
-        .args(["upgrade", "--install", &release])
-        .arg(&bench.target.chart);
+    let file = bench.target.shown_values_dir.join(write_values(&bench.target.values_dir, &name, values)?);
+    let command = bench.helm().args(["upgrade", "--install", &release]).arg(&bench.target.chart);
     // A hook that never ends must not outlive the step.
-    let command = command
-        .arg("--values")
-        .arg(file)
-        .arg(format!("--timeout={}s", step.timeout_s));
+    let command = command.arg("--values").arg(file).arg(format!("--timeout={}s", step.timeout_s));
     let command = command.deadline(Duration::from_secs(step.timeout_s + 5));
     let output = bench.run(command.clone()).await?;
     if output.status != 0 {
@@ -48,10 +33,7 @@ pub(super) async fn install(step: &Install, bench: &mut Bench<'_>) -> Result<Jso
 }
 
 pub(super) async fn uninstall(step: &Uninstall, bench: &mut Bench<'_>) -> Result<Json> {
-    let release = step
-        .release
-        .clone()
-        .unwrap_or_else(|| bench.target.release.clone());
+    let release = step.release.clone().unwrap_or_else(|| bench.target.release.clone());
     let command = bench.helm().args(["uninstall", &release]);
     let output = bench.run(command.clone()).await?;
     if output.status != 0 {
@@ -59,50 +41,33 @@ pub(super) async fn uninstall(step: &Uninstall, bench: &mut Bench<'_>) -> Result
     }
     bench.values.remove(&release);
     let ours = |bench: &Bench<'_>| -> Vec<String> {
-        let objects = bench.timeline.objects();
-        let pods = objects["pods"].as_object().into_iter().flatten();
+        let pods = bench.timeline.objects("Pod").into_iter();
         let of_release = |pod: &Json| {
-            pod.pointer("/metadata/labels/app.kubernetes.io~1instance")
-                .is_some_and(|name| *name == *release)
+            pod.pointer("/metadata/labels/app.kubernetes.io~1instance").is_some_and(|name| *name == *release)
         };
-        pods.filter(|(_, pod)| of_release(pod))
-            .map(|(name, _)| name.clone())
-            .collect()
+        pods.filter(|(_, pod)| of_release(pod)).map(|(name, _)| name.clone()).collect()
     };
     let timeline = std::sync::Arc::clone(&bench.timeline);
     let what = format!("pods of release {release} to be gone");
     let deadline = Duration::from_secs(step.timeout_s);
     let last_seen = || format!("still there: {}", ours(bench).join(", "));
-    wait::until(
-        &timeline,
-        &what,
-        deadline,
-        || Ok(ours(bench).is_empty()),
-        last_seen,
-    )
-    .await?;
+    wait::until(&timeline, &what, deadline, || Ok(ours(bench).is_empty()), last_seen).await?;
     Ok(seen(&output))
 }
 
 /// Waits until every StatefulSet and Deployment of the namespace is rolled out.
 async fn rolled_out(bench: &Bench<'_>, deadline: Duration) -> Result<()> {
     let workloads = || {
-        let objects = bench.timeline.objects();
-        let of = |variable: &str| objects[variable].as_object().cloned().unwrap_or_default();
-        of("statefulsets").into_iter().chain(of("deployments"))
+        let of = |kind| bench.timeline.objects(kind).into_iter();
+        of("StatefulSet").chain(of("Deployment"))
     };
     let condition = || Ok(workloads().all(|(_, workload)| condition::rolled_out(&workload)));
     let last_seen = || {
         let ready = |workload: &Json, pointer| workload.pointer(pointer).and_then(Json::as_i64).unwrap_or(0);
         let lines = workloads().map(|(name, workload)| {
-            let (ready, all) = (
-                ready(&workload, "/status/readyReplicas"),
-                ready(&workload, "/spec/replicas"),
-            );
-            let updated = workload
-                .pointer("/status/updatedReplicas")
-                .and_then(Json::as_i64)
-                .unwrap_or(0);
+            let (ready, all) =
+                (ready(&workload, "/status/readyReplicas"), ready(&workload, "/spec/replicas"));
+            let updated = workload.pointer("/status/updatedReplicas").and_then(Json::as_i64).unwrap_or(0);
             format!("{name}: {ready} of {all} ready, {updated} updated")
         });
         lines.collect::<Vec<_>>().join("; ")

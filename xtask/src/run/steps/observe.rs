@@ -32,19 +32,12 @@ pub(super) async fn observe(bench: &Bench<'_>) -> Result<Json> {
         let mut by_name: Vec<(String, Json)> = Vec::new();
         for mut object in objects.items {
             object.metadata.managed_fields = None;
-            by_name.push((
-                object.metadata.name.clone().unwrap_or_default(),
-                serde_json::to_value(object)?,
-            ));
+            by_name.push((object.metadata.name.clone().unwrap_or_default(), serde_json::to_value(object)?));
         }
         by_name.sort_by(|(a, _), (b, _)| a.cmp(b));
-        let variable = KINDS
-            .iter()
-            .find(|(kind, _)| *kind == resource.kind)
-            .map_or("others", |(_, name)| name);
+        let variable =
+            KINDS.iter().find(|(kind, _)| *kind == resource.kind).map_or("others", |(_, name)| name);
         anyhow::Ok((variable.to_owned(), Json::Object(by_name.into_iter().collect())))
     });
-    Ok(Json::Object(
-        try_join_all(lists).await?.into_iter().collect::<Map<_, _>>(),
-    ))
+    Ok(Json::Object(try_join_all(lists).await?.into_iter().collect::<Map<_, _>>()))
 }

@@ -8,20 +8,13 @@ use crate::run::bench::Bench;
 
 pub(super) async fn resolve(step: &Resolve, bench: &mut Bench<'_>) -> Result<Json> {
     let pods = bench.pods(&step.pods)?;
-    let names = step
-        .names
-        .iter()
-        .map(|name| bench.text(name))
-        .collect::<Result<Vec<_>>>()?;
+    let names = step.names.iter().map(|name| bench.text(name)).collect::<Result<Vec<_>>>()?;
     let record = step.record.iter().map(|record| format!("-type={record}"));
     let mut lookups = Vec::new();
     for pod in &pods {
         for name in &names {
-            let command = bench
-                .kubectl()
-                .args(["exec", pod, "--", "nslookup"])
-                .args(record.clone())
-                .arg(name);
+            let command =
+                bench.kubectl().args(["exec", pod, "--", "nslookup"]).args(record.clone()).arg(name);
             lookups.push((pod, name, command));
         }
     }

@@ -27,16 +27,9 @@ pub(super) async fn visit(step: &Visit, bench: &mut Bench<'_>) -> Result<Json> {
     let path = bench.text(&step.path)?;
     let tools = &bench.access.tools;
     let visits = pods.iter().enumerate().map(|(position, pod)| {
-        let times = step
-            .times
-            .get(position)
-            .or(step.times.last())
-            .copied()
-            .unwrap_or(1);
+        let times = step.times.get(position).or(step.times.last()).copied().unwrap_or(1);
         let port = bench.target.port;
-        let command = bench
-            .kubectl()
-            .args(["port-forward", &format!("pod/{pod}"), &format!(":{port}")]);
+        let command = bench.kubectl().args(["port-forward", &format!("pod/{pod}"), &format!(":{port}")]);
         let path = &path;
         async move {
             let _turn = tools.acquire().await?;
@@ -65,19 +58,12 @@ async fn through(command: Command, path: &str, times: u32) -> Result<(Vec<Json>,
     let mut stdout = BufReader::new(forward.child.stdout.take().context("no stdout pipe")?);
     let mut line = String::new();
     stdout.read_line(&mut line).await?;
-    let Some(address) = line
-        .strip_prefix("Forwarding from ")
-        .and_then(|rest| rest.split(' ').next())
-    else {
+    let Some(address) = line.strip_prefix("Forwarding from ").and_then(|rest| rest.split(' ').next()) else {
         let mut complaint = String::new();
         if let Some(stderr) = forward.child.stderr.take() {
             stderr.take(4096).read_to_string(&mut complaint).await?;
         }
-        bail!(
-            "`{command}` did not stand: {}{}",
-            line.trim_end(),
-            complaint.trim_end()
-        );
+        bail!("`{command}` did not stand: {}{}", line.trim_end(), complaint.trim_end());
     };
     let mut commands = vec![CommandRecord {
         argv: command.argv(),
@@ -86,9 +72,7 @@ async fn through(command: Command, path: &str, times: u32) -> Result<(Vec<Json>,
         stdout: line.clone(),
         stderr: String::new(),
     }];
-    let stream = TcpStream::connect(address)
-        .await
-        .with_context(|| format!("cannot connect to {address}"))?;
+    let stream = TcpStream::connect(address).await.with_context(|| format!("cannot connect to {address}"))?;
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
     let connection = tokio::spawn(connection);
     let mut answers = Vec::new();
@@ -100,15 +84,10 @@ async fn through(command: Command, path: &str, times: u32) -> Result<(Vec<Json>,
             .body(Empty::<Bytes>::new())?;
         // After an answer the connection takes a moment until it takes the next request.
         sender.ready().await.with_context(|| format!("GET {path}"))?;
-        let response = sender
-            .send_request(request)
-            .await
-            .with_context(|| format!("GET {path}"))?;
+        let response = sender.send_request(request).await.with_context(|| format!("GET {path}"))?;
         let status = response.status();
         let body = Limited::new(response.into_body(), BODY_LIMIT).collect().await;
-        let body = body
-            .map_err(|error| anyhow::anyhow!("GET {path}: {error}"))?
-            .to_bytes();
+        let body = body.map_err(|error| anyhow::anyhow!("GET {path}: {error}"))?.to_bytes();
         let body = String::from_utf8_lossy(&body).into_owned();
         if !status.is_success() {
             bail!("GET {path} was answered with {status}: {}", body.trim_end());
@@ -132,11 +111,8 @@ fn count(answer: &Json) -> Json {
         return visits.clone();
     }
     let text = answer.as_str().map_or_else(|| answer.to_string(), str::to_owned);
-    let digits: String = text
-        .chars()
-        .skip_while(|c| !c.is_ascii_digit())
-        .take_while(char::is_ascii_digit)
-        .collect();
+    let digits: String =
+        text.chars().skip_while(|c| !c.is_ascii_digit()).take_while(char::is_ascii_digit).collect();
     digits.parse::<u64>().map_or(Json::Null, Json::from)
 }
 
