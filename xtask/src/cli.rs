@@ -14,6 +14,21 @@ Exit codes:
   3  the lab could not run: environment, cluster or build
   4  committed evidence is out of date (--check)";
 
+const LAB_EXAMPLES: &str = "\
+Examples:
+  cargo xtask lab --setup                      everything, on a machine that has nothing yet
+  cargo xtask lab --list                       what will be asked, and what it is worth
+  cargo xtask lab --only persistence --keep    one experiment, and the cluster to look at after it
+  cargo xtask lab --chart ../theirs/chart      the same questions, put to somebody else's chart
+  cargo xtask lab --check                      does the committed page still tell the truth?
+
+Exit codes:
+  0  every claim holds
+  1  the lab ran, and a claim does not hold
+  2  bad usage, or an invalid lab file
+  3  the lab could not run: environment, cluster or build
+  4  committed evidence is out of date (--check)";
+
 /// A declarative lab for Kubernetes: build, cluster, install, experiments, evidence.
 ///
 /// Start with `cargo xtask lab --setup`. It installs what this machine lacks, brings up a real cluster,
@@ -67,7 +82,7 @@ pub enum Subcommands {
 
 /// How to run the lab.
 #[derive(Debug, Clone, Args)]
-#[command(after_help = EXIT_CODES)]
+#[command(after_help = LAB_EXAMPLES)]
 pub struct LabArgs {
     /// First install what the machine lacks; what that is, is printed before it happens.
     #[arg(long)]
@@ -85,7 +100,7 @@ pub struct LabArgs {
     /// were named with --only.
     #[arg(long)]
     pub keep: bool,
-    /// Experiments at the same time. The default is what two cores bear, times the cores there are.
+    /// Experiments at the same time; four for each core when left out.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub jobs: Option<u16>,
     /// Write nothing into docs; exit with 4 when the committed evidence is not what this run saw.
