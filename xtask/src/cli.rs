@@ -66,9 +66,9 @@ pub enum Subcommands {
         #[arg(long)]
         check: bool,
     },
-    /// The JSON Schemas of lab files, which give editors completion and checks, and of recorded runs.
+    /// The JSON Schema of lab files, which gives editors completion and checks.
     Schema {
-        /// Change nothing; exit with 4 when one of the two is not what the types say.
+        /// Change nothing; exit with 4 when docs/labs/lab.schema.json is not what the types say.
         #[arg(long)]
         check: bool,
     },

@@ -37,6 +37,8 @@ struct Tally {
 /// The machine lacks what the tests need.
 pub async fn test(workspace: &Workspace, args: &TestArgs, progress: &Progress) -> Result<Exit> {
     let mut tally = Tally::default();
+    // Asked now: `cargo test` puts another build of this program in its place.
+    let program = std::env::current_exe().context("this program has no path")?;
     let environment = match args.no_cluster {
         true => None,
         false => Some(setup::ensure(workspace, progress, Need::OwnCluster, None, args.setup).await?),
@@ -45,7 +47,7 @@ pub async fn test(workspace: &Workspace, args: &TestArgs, progress: &Progress) -
     surroundings(workspace, progress, environment.as_ref(), &mut tally).await;
     tally.check(progress, "image twice", twice_the_same(workspace, progress)).await;
     if let Some(environment) = &environment {
-        cluster(workspace, environment, progress, &mut tally).await;
+        cluster(workspace, environment, &program, progress, &mut tally).await;
     }
     println!("{} passed, {} failed, {} skipped", tally.passed, tally.failed, tally.skipped);
     Ok(if tally.failed == 0 { Exit::Holds } else { Exit::ClaimFails })
@@ -112,7 +114,13 @@ async fn twice_the_same(workspace: &Workspace, progress: &Progress) -> Result<Ou
 }
 
 /// The lab on a real cluster, the charts under which it must turn red, and what is left after it.
-async fn cluster(workspace: &Workspace, environment: &Environment, progress: &Progress, tally: &mut Tally) {
+async fn cluster(
+    workspace: &Workspace,
+    environment: &Environment,
+    program: &Path,
+    progress: &Progress,
+    tally: &mut Tally,
+) {
     let before = match leftovers::before(environment).await {
         Ok(before) => before,
         Err(error) => {
@@ -120,7 +128,7 @@ async fn cluster(workspace: &Workspace, environment: &Environment, progress: &Pr
         }
     };
     let whole = async {
-        let (status, text) = lab(&["--keep", "--check"]).await?;
+        let (status, text) = lab(program, &["--keep", "--check"]).await?;
         match status {
             0 => Ok(Outcome::Passed(
                 "every claim holds, and the committed evidence is that of this run".to_owned(),
@@ -135,7 +143,7 @@ async fn cluster(workspace: &Workspace, environment: &Environment, progress: &Pr
         Ok((controls, lab)) => {
             for control in &controls {
                 let name = format!("control {}", control.id);
-                tally.check(progress, &name, controls::run(workspace, &lab, control)).await;
+                tally.check(progress, &name, controls::run(workspace, program, &lab, control)).await;
             }
         }
         Err(error) => tally.check(progress, "controls", async { Err(error) }).await,
@@ -146,8 +154,7 @@ async fn cluster(workspace: &Workspace, environment: &Environment, progress: &Pr
 }
 
 /// This program's own `lab`, as a user calls it: its status and all it printed.
-async fn lab(args: &[&str]) -> Result<(i32, String)> {
-    let program = std::env::current_exe().context("this program has no path")?;
+async fn lab(program: &Path, args: &[&str]) -> Result<(i32, String)> {
     let output = Command::new(program).arg("lab").args(args).deadline(LAB_DEADLINE).output().await?;
     Ok((output.status, output.stderr + &output.stdout))
 }

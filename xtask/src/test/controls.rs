@@ -64,14 +64,19 @@ pub(super) fn load(workspace: &Workspace) -> Result<Vec<Control>> {
 
 /// Runs the lab against the broken chart: exactly the claims it breaks turn red, the exit status is 1, and what was
 /// printed names each of them with what was expected and what was seen.
-pub(super) async fn run(workspace: &Workspace, lab: &Lab, control: &Control) -> Result<Outcome> {
+pub(super) async fn run(
+    workspace: &Workspace,
+    program: &Path,
+    lab: &Lab,
+    control: &Control,
+) -> Result<Outcome> {
     let folder = workspace.lab.join("controls").join(&control.id);
     let chart = broken_chart(&lab.chart(), &folder, &control.edits)?;
     let values = folder.join(write_values(&folder, "values", &control.values)?);
     let (chart, values) = (chart.to_string_lossy(), values.to_string_lossy());
     let only = control.only.join(",");
     let args = ["--keep", "--chart", &chart, "--values", &values, "--only", &only];
-    let (status, text) = super::lab(&args).await?;
+    let (status, text) = super::lab(program, &args).await?;
     ensure!(status == 1, "exit status {status} where 1 was expected\n{text}");
     let record = workspace.root.join("target/lab/run.json");
     let record =
