@@ -104,32 +104,55 @@ impl Expression {
         }
     }
 
-    /// The values of its parts: of each conjunct the two sides of its comparison, or else itself.
+    /// The values of its parts: of each conjunct the two sides of its comparison, or else itself. Of an `all` that
+    /// does not hold: those it does not hold for, and the parts for the first of them.
     pub fn parts(&self, scope: &Scope) -> Vec<Seen> {
-        let mut seen: Vec<Seen> = Vec::new();
-        for conjunct in split(&self.source, &["&&"]) {
-            let sides = split(conjunct, &["==", "!=", "<=", ">=", "<", ">", " in "]);
-            for part in sides {
-                let part = unwrap_brackets(part.trim());
-                if part.is_empty() || seen.iter().any(|other| other.part == part) {
-                    continue;
-                }
-                let Ok(expression) = Self::compile(part) else {
-                    continue;
-                };
-                // What reads nothing is what was expected, not what was seen.
-                if expression.variables().is_empty() {
-                    continue;
-                }
-                let value = match expression.value(scope) {
-                    Ok(value) => shorten(value),
-                    Err(error) => Json::String(format!("({error})")),
-                };
-                seen.push(Seen { part: part.to_owned(), value });
-            }
-        }
+        let mut seen = Vec::new();
+        collect_parts(&self.source, scope, "", &mut seen);
         seen
     }
+}
+
+/// `bound` tells what variables of macros stood for: ` for p = "counter-1"`.
+fn collect_parts(source: &str, scope: &Scope, bound: &str, seen: &mut Vec<Seen>) {
+    for conjunct in split(source, &["&&"]) {
+        let conjunct = unwrap_brackets(conjunct.trim());
+        if let Some((range, variable, body)) = quantified(conjunct)
+            && let Ok(counterexamples) =
+                Expression::compile(&format!("{range}.filter({variable}, !({body}))"))
+            && let Ok(Json::Array(against)) = counterexamples.value(scope)
+            && let Some(first) = against.first()
+        {
+            let (mut inner, bound) = (scope.clone(), format!("{bound} for {variable} = {first}"));
+            inner.insert(variable.to_owned(), first.clone());
+            collect_parts(body, &inner, &bound, seen);
+            continue;
+        }
+        for side in split(conjunct, &["==", "!=", "<=", ">=", "<", ">", " in "]) {
+            let side = unwrap_brackets(side.trim());
+            let part = format!("{side}{bound}");
+            let known = side.is_empty() || seen.iter().any(|other| other.part == part);
+            let Some(expression) = Expression::compile(side).ok().filter(|_| !known) else { continue };
+            // What reads nothing is what was expected, not what was seen.
+            if expression.variables().is_empty() {
+                continue;
+            }
+            let value = match expression.value(scope) {
+                Ok(value) => shorten(value),
+                Err(error) => Json::String(format!("({error})")),
+            };
+            seen.push(Seen { part, value });
+        }
+    }
+}
+
+/// The range, variable and body of `range.all(variable, body)`.
+fn quantified(source: &str) -> Option<(&str, &str, &str)> {
+    let range = *split(source, &[".all("]).first()?;
+    let bracketed = source.strip_prefix(range)?.strip_prefix(".all")?;
+    let inner = unwrap_brackets(bracketed);
+    let (variable, body) = inner.split_once(',').filter(|_| inner.len() < bracketed.len())?;
+    Some((range.trim(), variable.trim(), body.trim()))
 }
 
 /// Replaces each `${expression}` in a text by its value.
@@ -441,7 +464,29 @@ mod tests {
         let variables = scope(json!({"before": {"n": 3}, "after": {"n": 0}, "list": [1], "x": "q"}));
         let parts = expression.parts(&variables);
         let shown: Vec<String> = parts.iter().map(|seen| format!("{} = {}", seen.part, seen.value)).collect();
-        assert_eq!(shown, ["before.n = 3", "after.n = 0", "size(list) = 1", r#"x in ['a && b'] = false"#]);
+        assert_eq!(shown, ["before.n = 3", "after.n = 0", "size(list) = 1", r#"x = "q""#]);
+    }
+
+    #[test]
+    fn an_all_that_does_not_hold_shows_what_it_fails_for() {
+        let expression =
+            Expression::compile("size(ips) == 2 && names.all(a, names.all(b, seen[a][b] == ips[b]))")
+                .unwrap();
+        let variables = scope(json!({"names": ["x", "y"], "ips": {"x": "1", "y": "2"},
+            "seen": {"x": {"x": "1", "y": "2"}, "y": {"x": "1", "y": "9"}}}));
+        let shown: Vec<String> = expression
+            .parts(&variables)
+            .iter()
+            .map(|seen| format!("{} is {}", seen.part, seen.value))
+            .collect();
+        assert_eq!(
+            shown,
+            [
+                "size(ips) is 2",
+                r#"seen[a][b] for a = "y" for b = "y" is "9""#,
+                r#"ips[b] for a = "y" for b = "y" is "2""#
+            ]
+        );
     }
 
     #[test]
