@@ -59,8 +59,8 @@ mod tests {
 
     #[test]
     fn the_nearest_mount_is_the_folders_file_system() {
-        let mounts = "/dev/a / ext4 rw 0 0\ntmpfs /work tmpfs rw 0 0\nb /workshop xfs rw 0 0\n";
-        for (folder, expected) in [("/work/lab", "tmpfs"), ("/workshop/x", "xfs"), ("/home", "ext4")] {
+        let mounts = "/dev/a / ext4 rw 0 0\ntmpfs /data tmpfs rw 0 0\nb /database xfs rw 0 0\n";
+        for (folder, expected) in [("/data/lab", "tmpfs"), ("/database/x", "xfs"), ("/home", "ext4")] {
             assert_eq!(file_system(mounts, Path::new(folder)), expected, "{folder}");
         }
     }

@@ -57,7 +57,8 @@ impl Watches {
     }
 }
 
-fn resources() -> Vec<ApiResource> {
+/// The kinds that are watched: those that expressions see, and events, which explain.
+pub fn resources() -> Vec<ApiResource> {
     vec![
         ApiResource::erase::<Pod>(&()),
         ApiResource::erase::<StatefulSet>(&()),

@@ -2,27 +2,16 @@
 
 use anyhow::{Context, Result};
 use futures::future::try_join_all;
-use k8s_openapi::api::apps::v1::{ControllerRevision, Deployment, StatefulSet};
-use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, Service};
-use k8s_openapi::api::discovery::v1::EndpointSlice;
-use kube::api::{Api, ApiResource, DynamicObject, ListParams};
+use kube::api::{Api, DynamicObject, ListParams};
 use serde_json::{Map, Value as Json};
 
 use crate::run::bench::Bench;
 use crate::run::timeline::KINDS;
+use crate::run::watches;
 
 pub(super) async fn observe(bench: &Bench<'_>) -> Result<Json> {
-    let resources = [
-        ApiResource::erase::<Pod>(&()),
-        ApiResource::erase::<StatefulSet>(&()),
-        ApiResource::erase::<Deployment>(&()),
-        ApiResource::erase::<Service>(&()),
-        ApiResource::erase::<PersistentVolumeClaim>(&()),
-        ApiResource::erase::<EndpointSlice>(&()),
-        ApiResource::erase::<ControllerRevision>(&()),
-        ApiResource::erase::<Job>(&()),
-    ];
+    let resources = watches::resources();
+    let resources: Vec<_> = resources.into_iter().filter(|resource| resource.kind != "Event").collect();
     let lists = resources.iter().map(|resource| async {
         let api: Api<DynamicObject> =
             Api::namespaced_with(bench.access.client.clone(), &bench.namespace, resource);
