@@ -62,10 +62,12 @@ impl Target {
         };
         let statefulset = text(set, "/metadata/name");
         let headless = text(set, "/spec/serviceName");
-        let services: Vec<String> =
-            of_kind(&objects, "Service").map(|service| text(service, "/metadata/name")).collect();
-        let service =
-            services.iter().find(|name| **name != headless).or(services.first()).cloned().unwrap_or_default();
+        // For access from outside: not the governing service, and rather one with an address than one without.
+        let mut services: Vec<&Json> = of_kind(&objects, "Service").collect();
+        services.sort_by_key(|service| {
+            (text(service, "/metadata/name") == headless, text(service, "/spec/clusterIP") == "None")
+        });
+        let service = services.first().map(|service| text(service, "/metadata/name")).unwrap_or_default();
         let number = |pointer: &str| set.pointer(pointer).and_then(Json::as_i64);
         let start = number("/spec/ordinals/start").unwrap_or(0);
         let replicas = number("/spec/replicas").unwrap_or(1);
