@@ -6,15 +6,23 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::image::Builder;
 
-const EXIT_CODES: &str = "\
+/// Stands in the help of the program and of the lab: a literal, so that it can be joined to others.
+macro_rules! exit_codes {
+    () => {
+        "\
 Exit codes:
   0  every claim holds
   1  the lab ran, and a claim does not hold
   2  bad usage, or an invalid lab file
   3  the lab could not run: environment, cluster or build
-  4  committed evidence is out of date (--check)";
+  4  committed evidence is out of date (--check)"
+    };
+}
 
-const LAB_EXAMPLES: &str = "\
+const EXIT_CODES: &str = exit_codes!();
+
+const LAB_EXAMPLES: &str = concat!(
+    "\
 Examples:
   cargo xtask lab --setup                      everything, on a machine that has nothing yet
   cargo xtask lab --list                       what will be asked, and what it is worth
@@ -22,12 +30,9 @@ Examples:
   cargo xtask lab --chart ../theirs/chart      the same questions, put to somebody else's chart
   cargo xtask lab --check                      does the committed page still tell the truth?
 
-Exit codes:
-  0  every claim holds
-  1  the lab ran, and a claim does not hold
-  2  bad usage, or an invalid lab file
-  3  the lab could not run: environment, cluster or build
-  4  committed evidence is out of date (--check)";
+",
+    exit_codes!()
+);
 
 /// A declarative lab for Kubernetes: build, cluster, install, experiments, evidence.
 ///
