@@ -34,6 +34,19 @@ Examples:
     exit_codes!()
 );
 
+const GRADE_EXAMPLES: &str = concat!(
+    "\
+Examples:
+  cargo xtask grade alice/chart bob/chart        two charts, and what each of them earns
+  cargo xtask grade --keep */chart               thirty, and the cluster for the next ones
+  cargo xtask grade counter-0.1.0.tgz --only persistence,dns
+
+Each chart's evidence is in target/lab/grade/NAME, in report.html first of all.
+
+",
+    exit_codes!()
+);
+
 /// A declarative lab for Kubernetes: build, cluster, install, experiments, evidence.
 ///
 /// Start with `cargo xtask lab --setup`. It installs what this machine lacks, brings up a real cluster,
@@ -51,6 +64,8 @@ pub struct Cli {
 pub enum Subcommands {
     /// Run the lab: build the image, start a cluster, install the chart, run the experiments, write the evidence.
     Lab(LabArgs),
+    /// Run the lab against other people's charts, side by side on one cluster, and print points and why.
+    Grade(GradeArgs),
     /// Install what the machine lacks: a container engine, kind, kubectl, helm, a node image.
     Setup,
     /// Say what is there, what is missing, and the exact command that fixes it. Changes nothing.
@@ -89,34 +104,52 @@ pub enum Subcommands {
 #[derive(Debug, Clone, Args)]
 #[command(after_help = LAB_EXAMPLES)]
 pub struct LabArgs {
-    /// First install what the machine lacks; what that is, is printed before it happens.
-    #[arg(long)]
-    pub setup: bool,
-    /// Run only these experiments (comma-separated ids, see --list). The committed page stays as it is.
-    #[arg(long, value_delimiter = ',', value_name = "ID")]
-    pub only: Vec<String>,
     /// List experiments, claims and points, and stop.
     #[arg(long)]
     pub list: bool,
     /// Check the lab file and every expression in it, without a cluster, and stop.
     #[arg(long)]
     pub dry_run: bool,
-    /// Leave the cluster for a look around and for the next run, with the namespaces of experiments that failed or
-    /// were named with --only.
+    /// Write nothing into docs; exit with 4 when the committed evidence is not what this run saw.
+    #[arg(long)]
+    pub check: bool,
+    /// Another chart than the lab's.
+    #[arg(long, value_name = "DIR")]
+    pub chart: Option<PathBuf>,
+    #[command(flatten)]
+    pub run: RunArgs,
+}
+
+/// Whose charts to grade, and how.
+#[derive(Debug, Clone, Args)]
+#[command(after_help = GRADE_EXAMPLES)]
+pub struct GradeArgs {
+    /// Charts: folders, or archives made by `helm package`.
+    #[arg(required = true, value_name = "CHART")]
+    pub charts: Vec<PathBuf>,
+    #[command(flatten)]
+    pub run: RunArgs,
+}
+
+// A doc comment here would take the place of those above.
+#[derive(Debug, Clone, Default, Args)]
+pub struct RunArgs {
+    /// First install what the machine lacks; what that is, is printed before it happens.
+    #[arg(long)]
+    pub setup: bool,
+    /// Run only these experiments (comma-separated ids, see `cargo xtask lab --list`). The committed page stays as it is.
+    #[arg(long, value_delimiter = ',', value_name = "ID")]
+    pub only: Vec<String>,
+    /// Leave the cluster for a look around and for the next run; `lab` leaves with it the namespaces of experiments
+    /// that failed or were named with --only.
     #[arg(long)]
     pub keep: bool,
     /// Experiments at the same time; four for each core when left out.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub jobs: Option<u16>,
-    /// Write nothing into docs; exit with 4 when the committed evidence is not what this run saw.
-    #[arg(long)]
-    pub check: bool,
     /// Another lab.
     #[arg(long, value_name = "FILE")]
     pub lab: Option<PathBuf>,
-    /// Another chart than the lab's.
-    #[arg(long, value_name = "DIR")]
-    pub chart: Option<PathBuf>,
     /// Values over those of the lab.
     #[arg(long, value_name = "FILE")]
     pub values: Option<PathBuf>,
@@ -132,7 +165,7 @@ pub struct LabArgs {
     /// Another node image for the lab's own cluster: another Kubernetes. The committed page stays as it is.
     #[arg(long, value_name = "IMAGE", conflicts_with = "cluster")]
     pub node_image: Option<String>,
-    /// What stdout gets: a summary to read, or the record of the run.
+    /// What stdout gets: text to read, or JSON.
     #[arg(long, value_enum, default_value_t = OutputArg::Text)]
     pub output: OutputArg,
 }
@@ -179,18 +212,20 @@ pub enum ClusterAction {
 }
 
 /// What stdout gets.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
 pub enum OutputArg {
     /// A summary to read.
+    #[default]
     Text,
-    /// The record of the run.
+    /// The record of the run; of graded charts, the summary of each.
     Json,
 }
 
 /// Which cluster.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum ClusterArg {
     /// The lab's own.
+    #[default]
     Kind,
     /// A context of the user's kubeconfig.
     Context(String),

@@ -63,7 +63,8 @@ pub fn write(paths: &Paths, lab: &LabSpec, mut record: Record, keep: Keep) -> Re
     }
     let rendering = Rendering::of(&folder, lab, shown)?;
     rendering.put(&folder, &mut files)?;
-    let grade = grade::grade(lab, &record, &rendering.headings);
+    let headings = (!paths.foreign).then_some(&rendering.headings);
+    let grade = grade::grade(lab, &record, headings);
 
     let target = Folder::target(paths);
     let summary = summary::Summary::of(lab, &record, &grade);
@@ -165,6 +166,8 @@ pub struct Paths {
     pub page: Option<PathBuf>,
     /// Folder of everything not committed: `target/lab`.
     pub target: PathBuf,
+    /// Whether another chart was run than the lab's own: then there is no page to look for headings on.
+    pub foreign: bool,
     /// File that takes a summary in Markdown: the value of `GITHUB_STEP_SUMMARY`.
     pub step_summary: Option<PathBuf>,
 }
@@ -177,6 +180,7 @@ impl Paths {
             evidence: root.join("docs/evidence").join(&lab.lab),
             page,
             target: root.join("target/lab"),
+            foreign: false,
             step_summary: std::env::var_os("GITHUB_STEP_SUMMARY")
                 .filter(|file| !file.is_empty())
                 .map(Into::into),

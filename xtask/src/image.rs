@@ -24,10 +24,11 @@ use crate::workspace::Workspace;
 pub const NAME: &str = concat!("counter:", env!("CARGO_PKG_VERSION"));
 
 /// Who builds the image.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum Builder {
     /// Nix where it is there and can, else cargo.
+    #[default]
     Auto,
     /// `nix build .#image`.
     Nix,

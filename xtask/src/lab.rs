@@ -12,7 +12,6 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-use crate::cli::LabArgs;
 use crate::evidence::Paths;
 use crate::evidence::grade::written;
 use crate::exit::BadInput;
@@ -31,27 +30,30 @@ pub struct Lab {
     pub spec: LabSpec,
     /// Whether it is the one whose evidence is committed.
     pub shipped: bool,
+    /// Whether it is put to another chart than its own.
+    pub foreign: bool,
 }
 
 impl Lab {
-    /// The lab that the command line names, with the chart it names.
+    /// The lab of this file, or the shipped one.
     ///
     /// # Errors
-    /// A lab file that can't be read or makes no sense, a chart that isn't there.
-    pub fn of(workspace: &Workspace, args: &LabArgs) -> Result<Self> {
+    /// A lab file that can't be read or makes no sense.
+    pub fn of(workspace: &Workspace, file: Option<&Path>) -> Result<Self> {
         let shipped = workspace.root.join(SHIPPED);
-        let path = args.lab.clone().unwrap_or_else(|| shipped.clone());
-        let mut lab = load::load(&path)?;
-        lab.shipped = same_file(&path, &shipped);
-        if let Some(chart) = &args.chart {
-            let chart = std::path::absolute(chart).with_context(|| format!("chart {}", chart.display()))?;
-            lab.spec.target.chart = chart.to_string_lossy().into_owned();
-        }
-        if !lab.chart().join("Chart.yaml").is_file() {
-            return Err(
-                BadInput(format!("{} is no chart: it has no Chart.yaml", lab.chart().display())).into()
-            );
-        }
+        let path = file.unwrap_or(&shipped);
+        let lab = load::load(path)?;
+        Ok(Self { shipped: same_file(path, &shipped), ..lab })
+    }
+
+    /// The same lab, put to another chart.
+    ///
+    /// # Errors
+    /// The folder we are in is gone.
+    pub fn with_chart(&self, chart: &Path) -> Result<Self> {
+        let absolute = std::path::absolute(chart).with_context(|| format!("chart {}", chart.display()))?;
+        let mut lab = Self { foreign: true, ..self.clone() };
+        lab.spec.target.chart = absolute.to_string_lossy().into_owned();
         Ok(lab)
     }
 
@@ -60,25 +62,20 @@ impl Lab {
     /// # Errors
     /// As [`load::load`].
     pub fn shipped(workspace: &Workspace) -> Result<Self> {
-        let lab = load::load(&workspace.root.join(SHIPPED))?;
-        Ok(Self { shipped: true, ..lab })
+        Self::of(workspace, None)
     }
 
-    /// The namespace of an experiment.
-    pub fn namespace(&self, experiment: &Experiment) -> String {
-        format!("{}-{}", self.spec.lab, experiment.id)
-    }
-
-    /// The chart's folder, without the detours of a relative path.
+    /// The chart's folder or archive, without the detours of a relative path.
     pub fn chart(&self) -> PathBuf {
         let folder = self.path.parent().unwrap_or(Path::new(".")).join(&self.spec.target.chart);
         folder.canonicalize().unwrap_or(folder)
     }
 
-    /// Where its evidence goes. Its page is `docs/<LAB>.md`, where there is one.
+    /// Where its evidence goes. Its page is `docs/<LAB>.md`, where there is one, and tells of its own chart.
     pub fn paths(&self, workspace: &Workspace) -> Paths {
         let page = workspace.root.join("docs").join(format!("{}.md", self.spec.lab.to_uppercase()));
-        Paths::of(&workspace.root, &self.spec, page.is_file().then_some(page))
+        let page = Some(page).filter(|page| !self.foreign && page.is_file());
+        Paths { foreign: self.foreign, ..Paths::of(&workspace.root, &self.spec, page) }
     }
 
     /// The experiments with these ids, or all of them when none is named.

@@ -11,6 +11,7 @@ mod cluster;
 mod lab;
 mod run;
 mod evidence;
+mod grade;
 mod test;
 mod checks;
 mod bench;
@@ -28,13 +29,14 @@ use std::time::Instant;
 use anyhow::Result;
 use clap::Parser;
 
-use crate::cli::{Cli, ClusterAction, ClusterArg, LabArgs, Subcommands};
+use crate::cli::{Cli, ClusterAction, ClusterArg, GradeArgs, LabArgs, RunArgs, Subcommands};
 use crate::exit::Exit;
 use crate::lab::Lab;
-use crate::lab::spec::Experiment;
 use crate::lock::Lock;
 use crate::progress::Progress;
-use crate::run::journal::Journal;
+use crate::run::journal::{Finding, Journal};
+use crate::run::session::Session;
+use crate::run::subject::Subject;
 use crate::setup::Need;
 use crate::workspace::Workspace;
 
@@ -54,6 +56,7 @@ async fn dispatch(cli: Cli) -> Result<Exit> {
     let progress = Progress::new();
     match cli.command {
         Subcommands::Lab(args) => lab(&workspace, &args, &progress).await,
+        Subcommands::Grade(args) => grade(&workspace, &args, &progress).await,
         Subcommands::Setup => interrupt::or(set_up(&workspace, &progress)).await,
         Subcommands::Doctor => doctor::doctor(&workspace).await,
         Subcommands::Image(args) => interrupt::or(build_image(&workspace, &args, &progress)).await,
@@ -67,14 +70,37 @@ async fn dispatch(cli: Cli) -> Result<Exit> {
     }
 }
 
-/// The lab, from its file to its evidence. Whatever happens on the way, what was set up is taken down again.
+/// The lab against its chart, from its file to its evidence.
 async fn lab(workspace: &Workspace, args: &LabArgs, progress: &Progress) -> Result<Exit> {
-    let lab = Lab::of(workspace, args)?;
+    let subjects = [Subject::of_lab(workspace, args)?];
     if args.list || args.dry_run {
+        let lab = &subjects[0].lab;
         print!("{}", if args.list { lab.list() } else { lab.summary() });
         return Ok(Exit::Holds);
     }
-    let chosen = lab.choose(&args.only)?;
+    run(workspace, &args.run, &subjects, progress, |journals, findings| {
+        journals[0].conclude(&findings[0], args.check, progress)
+    })
+    .await
+}
+
+/// The lab against the charts of others.
+async fn grade(workspace: &Workspace, args: &GradeArgs, progress: &Progress) -> Result<Exit> {
+    let subjects = grade::subjects(workspace, args)?;
+    run(workspace, &args.run, &subjects, progress, |_, findings| {
+        grade::conclude(workspace, args, &subjects, &findings, progress)
+    })
+    .await
+}
+
+/// The lab against one chart or many, on one cluster. Whatever happens on the way, what was set up is taken down again.
+async fn run<T>(
+    workspace: &Workspace,
+    args: &RunArgs,
+    subjects: &[Subject],
+    progress: &Progress,
+    conclude: impl FnOnce(&[Journal<'_>], Vec<Finding>) -> Result<T>,
+) -> Result<T> {
     let need = if args.cluster == ClusterArg::Kind { Need::OwnCluster } else { Need::Tools };
     // Without --setup a machine that lacks something is left as it is: not even a lock is made on it.
     let installing = args.setup.then(|| Lock::of_run(&workspace.cache)).transpose()?;
@@ -82,21 +108,24 @@ async fn lab(workspace: &Workspace, args: &LabArgs, progress: &Progress) -> Resu
     let environment = interrupt::or(ensure).await?;
     let _alone = installing.map_or_else(|| Lock::of_run(&workspace.cache), Ok)?;
 
-    let journal = Journal::begin(workspace, &lab, &environment, args);
-    let ran = interrupt::or(run_lab(&journal, &chosen, progress)).await;
-    let written = journal.write_evidence(ran.as_ref().err()).await;
-    let undone = journal.undo(progress).await;
+    let session = Session::begin(workspace, &environment, args).await;
+    let journals: Vec<_> = subjects.iter().map(|subject| Journal::begin(&session, subject)).collect();
+    let ran = interrupt::or(run_lab(&session, &journals, progress)).await;
+    let written = journals.iter().map(|journal| journal.write_evidence(ran.as_ref().err()));
+    let findings: Result<Vec<Finding>> = written.collect();
+    let undone = session.undo(progress).await;
     ran.and(undone)?;
-    journal.conclude(&written?, progress)
+    conclude(&journals, findings?)
 }
 
 /// build → cluster → install → experiments. The evidence is written however far this came.
-async fn run_lab(journal: &Journal<'_>, chosen: &[&Experiment], progress: &Progress) -> Result<()> {
-    let build = journal.stage("build", journal.image(progress));
-    let start = journal.stage("cluster", journal.cluster(progress));
+async fn run_lab(session: &Session<'_>, journals: &[Journal<'_>], progress: &Progress) -> Result<()> {
+    let build = session.stage("build", session.image(progress));
+    let start = session.stage("cluster", session.cluster(progress));
     let (image, cluster) = tokio::try_join!(build, start)?;
-    let (access, target) = journal.stage("install", journal.install(&cluster, &image, progress)).await?;
-    journal.stage("experiments", run::experiments(journal, chosen, &target, &access, progress)).await
+    let install = session.install(&cluster, &image, journals, progress);
+    let (access, targets) = session.stage("install", install).await?;
+    session.stage("experiments", run::experiments(session, journals, targets, &access, progress)).await
 }
 
 async fn set_up(workspace: &Workspace, progress: &Progress) -> Result<Exit> {

@@ -1,5 +1,7 @@
 //! The experiments, side by side: each in a namespace of its own, watched from before its first step.
 
+pub mod session;
+pub mod subject;
 pub mod journal;
 pub mod bench;
 mod screen;
@@ -26,33 +28,49 @@ use crate::lab::target::Target;
 use crate::progress::Progress;
 use crate::run::bench::{Access, Bench, record_of};
 use crate::run::journal::Journal;
+use crate::run::session::Session;
 use crate::run::watches::Watches;
 
-/// Runs the experiments, as many side by side as were asked for, and enters each into the journal when it ends.
+/// Runs the experiments of all charts, as many side by side as were asked for, and enters each into its chart's
+/// journal when it ends. A chart that can't be looked at fails all of its experiments and stops no other.
 ///
 /// # Errors
-/// When the cluster can't be watched at all. A failing experiment is a result, not an error.
+/// When the cluster can't be watched at all, or the only chart can't be looked at. A failing experiment is a result,
+/// not an error.
 pub async fn experiments(
-    journal: &Journal<'_>,
-    chosen: &[&Experiment],
-    target: &Target,
+    session: &Session<'_>,
+    journals: &[Journal<'_>],
+    targets: Vec<Result<Target>>,
     access: &Access,
     progress: &Progress,
 ) -> Result<()> {
+    let mut found = Vec::new();
+    for (journal, target) in journals.iter().zip(targets) {
+        match target {
+            Ok(target) => found.push((journal, target)),
+            Err(error) if journal.subject.name.is_none() => return Err(error),
+            Err(error) => refuse(journal, &error)?,
+        }
+    }
+    let mut chosen = Vec::new();
+    for (journal, target) in &found {
+        let experiments = journal.subject.chosen()?.into_iter();
+        chosen.extend(experiments.map(|experiment| (*journal, target, experiment)));
+    }
     let began = Instant::now();
     let watches = Watches::open(&access.client).await?;
-    let places = Semaphore::new(journal.jobs());
+    let places = Semaphore::new(session.jobs());
     // The longest first, so that none of them is left alone at the end; steps are what is known of length beforehand.
-    let mut chosen = chosen.to_vec();
-    chosen.sort_by_key(|experiment| std::cmp::Reverse(experiment.steps.len()));
-    let runs = chosen.iter().map(|experiment| async {
+    chosen.sort_by_key(|(_, _, experiment)| std::cmp::Reverse(experiment.steps.len()));
+    let runs = chosen.iter().map(|(journal, target, experiment)| async {
         let _place = places.acquire().await?;
-        let namespace = journal.lab.namespace(experiment);
-        let task = progress.start(&experiment.id);
+        let subject = journal.subject;
+        let (namespace, access) = (subject.namespace(experiment), access.acting_as(subject.user()));
+        let task = progress.start(subject.title(experiment));
         let started_ms = millis(began);
         let timeline = watches.timeline(&namespace);
         let bench = Bench {
-            access,
+            access: &access,
             target,
             namespace,
             timeline,
@@ -78,13 +96,38 @@ pub async fn experiments(
     join_all(runs).await.into_iter().collect()
 }
 
+/// Fails all experiments of a chart that can't be looked at.
+fn refuse(journal: &Journal<'_>, error: &anyhow::Error) -> Result<()> {
+    let failure = format!("{error:#}");
+    for experiment in journal.subject.chosen()? {
+        let claims = experiment.claims.iter().map(|claim| ClaimRecord {
+            message: Some("the chart can't be looked at".to_owned()),
+            ..unjudged(claim)
+        });
+        journal.enter(ExperimentRecord {
+            id: experiment.id.clone(),
+            question: experiment.question.clone(),
+            namespace: journal.subject.namespace(experiment),
+            started_ms: 0,
+            duration_ms: 0,
+            steps: Vec::new(),
+            timeline: Vec::new(),
+            claims: claims.collect(),
+            declared: stale::digest(experiment),
+            failure: Some(failure.clone()),
+            diagnostics: Vec::new(),
+        });
+    }
+    Ok(())
+}
+
 /// One experiment from its empty namespace to its verdicts.
 async fn run_one(experiment: &Experiment, mut bench: Bench<'_>, note: impl Fn(String)) -> ExperimentRecord {
     let timeline = Arc::clone(&bench.timeline);
     let mut steps = Vec::new();
     let deadline = Duration::from_secs(experiment.timeout_s);
     let work = async {
-        namespaces::create(&bench.access.client, &bench.namespace).await?;
+        namespaces::create(&bench.access.client, &bench.namespace, bench.access.user.as_deref()).await?;
         for (position, step) in experiment.steps.iter().enumerate() {
             let label = step.label(position);
             note(format!("{label} ({} of {})", position + 1, experiment.steps.len()));
@@ -135,8 +178,8 @@ async fn run_one(experiment: &Experiment, mut bench: Bench<'_>, note: impl Fn(St
     }
 }
 
-fn judge(claim: &Claim, bench: &Bench<'_>, failure: Option<&str>) -> ClaimRecord {
-    let mut record = ClaimRecord {
+fn unjudged(claim: &Claim) -> ClaimRecord {
+    ClaimRecord {
         id: claim.id.clone(),
         says: claim.says.clone(),
         criterion: claim.criterion.clone(),
@@ -146,7 +189,11 @@ fn judge(claim: &Claim, bench: &Bench<'_>, failure: Option<&str>) -> ClaimRecord
         verdict: Verdict::NotJudged,
         values: Vec::new(),
         message: None,
-    };
+    }
+}
+
+fn judge(claim: &Claim, bench: &Bench<'_>, failure: Option<&str>) -> ClaimRecord {
+    let mut record = unjudged(claim);
     let expression = match Expression::compile(&claim.expect) {
         Ok(expression) => expression,
         Err(error) => {

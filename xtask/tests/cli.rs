@@ -29,12 +29,15 @@ fn bad_usage_and_an_invalid_lab_end_with_2() {
     let dir = tempfile::tempdir().unwrap();
     let broken = dir.path().join("lab.yaml");
     std::fs::write(&broken, "lab: x\ntitel: y\n").unwrap();
-    let cases: [&[&str]; 5] = [
+    let cases: [&[&str]; 8] = [
         &["lab", "--no-such-flag"],
         &["lab", "--only", "persistance"],
         &["lab", "--cluster", "context:"],
         &["lab", "--dry-run", "--lab", broken.to_str().unwrap()],
         &["lab", "--list", "--chart", "/"],
+        &["grade"],
+        &["grade", "/nowhere/chart"],
+        &["grade", "--only", "persistance", "."],
     ];
     for case in cases {
         let output = xtask(case).output().unwrap();

@@ -16,7 +16,9 @@ pub type Headings = BTreeMap<String, Option<String>>;
 /// A claim earns its points when it holds. The points of a criterion that its claims leave over are shared
 /// equally by the headings it asks for; a heading earns its share when it stands on the page with something
 /// under it and no block under it is at fault. What is skipped because it does not apply counts neither way.
-pub fn grade(lab: &LabSpec, record: &Record, headings: &Headings) -> Grade {
+/// Without `headings` nobody looked at a page.
+pub fn grade<'a>(lab: &LabSpec, record: &Record, headings: impl Into<Option<&'a Headings>>) -> Grade {
+    let headings = headings.into();
     let criteria: Vec<_> = lab
         .rubric
         .iter()
@@ -55,7 +57,7 @@ pub struct Grade {
     pub points: f64,
     /// Points that could be earned.
     pub of: f64,
-    /// Points of claims that this run did not touch.
+    /// Points that this run did not touch: of experiments left out, or of a page nobody looked at.
     pub not_run: f64,
     /// The lines of the rubric.
     pub criteria: Vec<CriterionGrade>,
@@ -84,7 +86,7 @@ pub struct CriterionGrade {
     pub points: f64,
     /// Points that could be earned.
     pub of: f64,
-    /// Points of claims that this run did not touch.
+    /// Points that this run did not touch.
     pub not_run: f64,
     /// What it is made of: claims, then headings.
     pub items: Vec<Item>,
@@ -144,7 +146,7 @@ pub enum Standing {
     NotJudged,
     /// It does not apply here, and counts neither way.
     Skipped,
-    /// The experiment was not part of the run.
+    /// The experiment, or the page, was not part of the run.
     NotRun,
 }
 
@@ -181,18 +183,20 @@ fn claim_items(lab: &LabSpec, record: &Record, criterion: &str) -> Vec<Item> {
         .collect()
 }
 
-fn heading_item(heading: &str, share: f64, headings: &Headings) -> Item {
-    let why = match headings.get(&heading.to_lowercase()) {
-        None => Some("the page has no such heading".to_owned()),
-        Some(fault) => fault.clone(),
+fn heading_item(heading: &str, share: f64, headings: Option<&Headings>) -> Item {
+    let (standing, why) = match headings.map(|headings| headings.get(&heading.to_lowercase())) {
+        None => (Standing::NotRun, Some("the page is not part of this run".to_owned())),
+        Some(None) => (Standing::Lost, Some("the page has no such heading".to_owned())),
+        Some(Some(None)) => (Standing::Earned, None),
+        Some(Some(fault)) => (Standing::Lost, fault.clone()),
     };
     Item {
         kind: ItemKind::Heading,
         id: heading.to_owned(),
         says: heading.to_owned(),
-        points: if why.is_none() { share } else { 0.0 },
+        points: if standing == Standing::Earned { share } else { 0.0 },
         of: share,
-        standing: if why.is_none() { Standing::Earned } else { Standing::Lost },
+        standing,
         why,
     }
 }
@@ -305,6 +309,13 @@ mod tests {
         assert_eq!(grade.of, 6.5);
         assert_eq!(grade.points + grade.not_run, 6.5);
         assert!(grade.not_run > 0.0);
+    }
+
+    #[test]
+    fn the_headings_of_a_page_nobody_looked_at_earn_and_lose_nothing() {
+        let (lab, record) = fixture::passing();
+        let grade = grade(&lab, &record, None::<&Headings>);
+        assert_eq!((grade.points, grade.of, grade.not_run, grade.outcome), (5.0, 6.5, 1.5, Outcome::Holds));
     }
 
     #[test]

@@ -39,7 +39,7 @@ pub fn load(path: &Path) -> Result<Lab> {
             problems.iter().map(|problem| locate(&text, &shown.to_string(), problem)).collect();
         return Err(BadInput(list.join("\n")).into());
     }
-    Ok(Lab { path: path.to_owned(), spec, shipped: false })
+    Ok(Lab { path: path.to_owned(), spec, shipped: false, foreign: false })
 }
 
 /// The known name that is nearest to a misspelt one, when it is near at all.

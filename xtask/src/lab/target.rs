@@ -8,6 +8,9 @@ use serde_json::{Value as Json, json};
 use crate::command::Command;
 use crate::lab::spec::Values;
 
+/// More pods than any lab asks for, and than a node bears.
+const MOST_REPLICAS: i64 = 100;
+
 /// The chart and the roles its objects play.
 #[derive(Debug, Clone)]
 pub struct Target {
@@ -68,13 +71,20 @@ impl Target {
             (text(service, "/metadata/name") == headless, text(service, "/spec/clusterIP") == "None")
         });
         let service = services.first().map(|service| text(service, "/metadata/name")).unwrap_or_default();
+        let volume_claim = text(set, "/spec/volumeClaimTemplates/0/metadata/name");
+        for name in [&statefulset, &headless, &service, &volume_claim] {
+            sound_name(name)?;
+        }
         let number = |pointer: &str| set.pointer(pointer).and_then(Json::as_i64);
         let start = number("/spec/ordinals/start").unwrap_or(0);
         let replicas = number("/spec/replicas").unwrap_or(1);
+        if !(0..=MOST_REPLICAS).contains(&replicas) || !(0..=i64::from(i32::MAX)).contains(&start) {
+            bail!("chart {} renders {replicas} pods from ordinal {start} on", chart.display());
+        }
         let port = number("/spec/template/spec/containers/0/ports/0/containerPort").unwrap_or(8000);
         Ok(Self {
             pods: (start..start + replicas).map(|ordinal| format!("{statefulset}-{ordinal}")).collect(),
-            volume_claim: text(set, "/spec/volumeClaimTemplates/0/metadata/name"),
+            volume_claim,
             port: u16::try_from(port).with_context(|| format!("container port {port} of {statefulset}"))?,
             release: release.to_owned(),
             chart,
@@ -136,6 +146,16 @@ fn merge_value(base: &mut Json, over: &Json) {
     }
 }
 
+/// A name stands in command lines, where a space would make two arguments of it. The API server would refuse it too,
+/// but a chart may render otherwise once it is installed.
+fn sound_name(name: &str) -> Result<()> {
+    let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '.';
+    if name.len() > 253 || name.starts_with('-') || !name.chars().all(fits) {
+        bail!("the chart calls an object {name:?}, which is no name of Kubernetes");
+    }
+    Ok(())
+}
+
 fn parse(rendered: &str) -> Result<Vec<Json>> {
     Ok(serde_saphyr::from_multiple::<Json>(rendered)?)
 }
@@ -154,5 +174,13 @@ mod tests {
         let mut base = values(json!({"a": {"b": 1, "c": 2}, "list": [1, 2]}));
         merge(&mut base, &values(json!({"a": {"c": 3}, "list": [9], "new": true})));
         assert_eq!(base, values(json!({"a": {"b": 1, "c": 3}, "list": [9], "new": true})));
+    }
+
+    #[test]
+    fn a_name_that_would_be_two_arguments_is_none() {
+        assert!(["counter", "counter-headless", ""].iter().all(|name| sound_name(name).is_ok()));
+        for name in ["a --namespace kube-system", "--all", "a\u{1b}[2J", "A"] {
+            assert!(sound_name(name).is_err(), "{name}");
+        }
     }
 }

@@ -30,6 +30,20 @@ pub struct Access {
     pub helm: Command,
     /// Tools that run at the same time: each is a process of its own on the machine's few cores.
     pub tools: Arc<Semaphore>,
+    /// The user that Helm acts as, where that isn't ours.
+    pub user: Option<String>,
+}
+
+impl Access {
+    /// The same way in, with a Helm that may do what this user may.
+    pub fn acting_as(&self, user: Option<String>) -> Self {
+        let helm = self.helm.clone();
+        let helm = match &user {
+            Some(user) => helm.args(["--kube-as-user", user]),
+            None => helm,
+        };
+        Self { helm, user, ..self.clone() }
+    }
 }
 
 /// The workbench of one experiment.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use futures::future::try_join_all;
 use k8s_openapi::api::core::v1::{Namespace, ServiceAccount};
+use k8s_openapi::api::rbac::v1::{RoleBinding, RoleRef, Subject};
 use kube::api::{Api, DeleteParams, ListParams, ObjectMeta, PostParams};
 use kube::runtime::wait::await_condition;
 
@@ -15,19 +16,33 @@ const OWNER: &str = "statefulset-lab";
 /// How long a namespace may take to come or go: pods have a grace period of some seconds.
 const DEADLINE: Duration = Duration::from_secs(90);
 
-/// Makes an empty namespace and waits for its default service account, without which no pod is admitted.
+/// What pods may be is bounded: nothing of the node's, no privileges. An image that wants to be root is let in, for a
+/// chart of somebody else's is here to be graded.
+/// <https://kubernetes.io/docs/concepts/security/pod-security-standards/#baseline>
+const POD_SECURITY: (&str, &str) = ("pod-security.kubernetes.io/enforce", "baseline");
+
+/// Makes an empty namespace and waits for its default service account, without which no pod is admitted. `user` may
+/// do in it what an owner may, and nothing anywhere else.
 ///
 /// # Errors
 /// When it exists, or the API server refuses.
-pub async fn create(client: &kube::Client, name: &str) -> Result<()> {
+pub async fn create(client: &kube::Client, name: &str, user: Option<&str>) -> Result<()> {
     let namespaces: Api<Namespace> = Api::all(client.clone());
-    let labels = BTreeMap::from([(LABEL.to_owned(), OWNER.to_owned())]);
-    let metadata = ObjectMeta { name: Some(name.to_owned()), labels: Some(labels), ..ObjectMeta::default() };
+    let labels = [(LABEL, OWNER), POD_SECURITY].map(|(label, value)| (label.to_owned(), value.to_owned()));
+    let labels = Some(BTreeMap::from(labels));
+    let metadata = ObjectMeta { name: Some(name.to_owned()), labels, ..ObjectMeta::default() };
     let namespace = Namespace { metadata, ..Namespace::default() };
     namespaces
         .create(&PostParams::default(), &namespace)
         .await
         .with_context(|| format!("cannot create namespace {name}"))?;
+    if let Some(user) = user {
+        let bindings: Api<RoleBinding> = Api::namespaced(client.clone(), name);
+        bindings
+            .create(&PostParams::default(), &ownership(user))
+            .await
+            .with_context(|| format!("cannot make {user} the owner of namespace {name}"))?;
+    }
     let accounts: Api<ServiceAccount> = Api::namespaced(client.clone(), name);
     let there = await_condition(accounts, "default", |account: Option<&ServiceAccount>| account.is_some());
     tokio::time::timeout(DEADLINE, there)
@@ -37,6 +52,18 @@ pub async fn create(client: &kube::Client, name: &str) -> Result<()> {
         })?
         .with_context(|| format!("cannot watch the service accounts of namespace {name}"))?;
     Ok(())
+}
+
+/// Binds a user to the role that Kubernetes has for owners of a namespace: all of its objects, but not the namespace
+/// itself nor its quotas. <https://kubernetes.io/docs/reference/access-authn-authz/rbac/#user-facing-roles>
+fn ownership(user: &str) -> RoleBinding {
+    let api_group = || Some("rbac.authorization.k8s.io".to_owned());
+    let role_ref =
+        RoleRef { api_group: api_group(), kind: "ClusterRole".to_owned(), name: "admin".to_owned() };
+    let (kind, name) = ("User".to_owned(), user.to_owned());
+    let subject = Subject { api_group: api_group(), kind, name, namespace: None };
+    let metadata = ObjectMeta { name: Some("owner".to_owned()), ..ObjectMeta::default() };
+    RoleBinding { metadata, role_ref, subjects: Some(vec![subject]) }
 }
 
 /// Deletes a namespace without waiting until it is gone.
