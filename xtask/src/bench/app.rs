@@ -14,8 +14,9 @@ use crate::progress::{Progress, Task};
 use crate::workspace::Workspace;
 
 /// Each measurement of a round lasts this long.
-const SECONDS: f64 = 2.0;
-const ROUNDS: usize = 5;
+const SECONDS: f64 = 1.0;
+/// Many short rounds rather than a few long ones: the disk's mood changes within seconds.
+const ROUNDS: usize = 15;
 const STARTS: usize = 15;
 
 /// Everything one run found.
