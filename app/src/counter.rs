@@ -74,7 +74,7 @@ impl Counter {
             arrived: Condvar::new(),
         });
         let writer =
-            Writer { shared: shared.clone(), store, metrics, readiness, saved, failed: false, answered: 0 };
+            Writer { shared: shared.clone(), store, metrics, readiness, saved, failed: false, crowd: 0 };
         thread::Builder::new()
             .name("writer".to_owned())
             .spawn(move || writer.run())
@@ -136,8 +136,8 @@ struct Writer {
     saved: u64,
     /// The last write failed: the file may be one batch ahead of `saved`.
     failed: bool,
-    /// How many visits the last write answered.
-    answered: usize,
+    /// Whom the last write answered, and who was waiting by then: as many may be waiting again soon.
+    crowd: usize,
 }
 
 impl Writer {
@@ -161,29 +161,27 @@ impl Writer {
         if queue.waiting.is_empty() && !queue.closed {
             queue = self.wait(queue, 1, self.failed.then_some(PROBE_EVERY));
         }
-        if self.answered > 1 {
-            queue = self.gather(queue);
-        }
+        queue = self.gather(queue);
         queue.wake_at = 0;
         let over = queue.waiting.is_empty() && queue.closed;
         (!over).then(|| std::mem::take(&mut queue.waiting))
     }
 
-    /// Waits for those who are on their way back.
+    /// Waits for those who are on their way back, but for the last of them.
     ///
     /// Who was just answered often comes straight back. Without this they would miss the write that
-    /// starts now and wait for it and for the next one, while half crowds take turns at the disk.
-    /// A visitor alone is never made to wait: then nobody else was answered by the last write.
+    /// starts now and wait for it and for the next one, in ever smaller batches.
+    /// A visitor alone is never made to wait: then the last write met nobody else.
     fn gather<'a>(&self, mut queue: MutexGuard<'a, Queue>) -> MutexGuard<'a, Queue> {
-        let crowd = self.answered + queue.waiting.len();
+        let enough = enough(self.crowd);
         let started = Instant::now();
         let mut before = 0;
-        while queue.waiting.len() > before && queue.waiting.len() < crowd && !queue.closed {
+        while queue.waiting.len() > before && queue.waiting.len() < enough && !queue.closed {
             let Some(left) = GATHER_AT_MOST.checked_sub(started.elapsed()) else {
                 break;
             };
             before = queue.waiting.len();
-            queue = self.wait(queue, crowd, Some(left.min(GATHER_PAUSE)));
+            queue = self.wait(queue, enough, Some(left.min(GATHER_PAUSE)));
         }
         queue
     }
@@ -221,7 +219,8 @@ impl Writer {
             Ok(synced) => {
                 self.metrics.wrote(batch.len(), synced);
                 self.saved += batch.len() as u64;
-                self.answered = batch.len();
+                // Before the answers, too: afterwards who comes back would be counted twice.
+                self.crowd = batch.len() + self.shared.queue().waiting.len();
                 // Before the answers: a visitor who reads next must not see an older number.
                 self.shared.saved.store(self.saved, Ordering::Release);
                 self.recovered();
@@ -253,6 +252,13 @@ impl Writer {
     }
 }
 
+/// How many of a crowd a write waits for: seven in eight.
+/// While the disk works for those, the processor serves the rest, who then are the first of the next
+/// batch: neither waits for the other.
+fn enough(crowd: usize) -> usize {
+    crowd - crowd / 8
+}
+
 fn answer(batch: VecDeque<Waiting>, result: impl Fn(u64) -> Result<u64, VisitError>) {
     for (place, waiting) in (0..).zip(batch) {
         // Who has hung up since is counted and not told: the number was already on its way to the disk.
@@ -262,14 +268,14 @@ fn answer(batch: VecDeque<Waiting>, result: impl Fn(u64) -> Result<u64, VisitErr
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
     use crate::settings::Identity;
 
-    #[test]
-    fn who_hung_up_while_waiting_is_not_counted() {
-        let volume = tempfile::TempDir::new().unwrap();
+    fn writer(volume: &Path) -> Writer {
         let identity = Identity { pod: "counter-0".into(), hostname: "host".into(), revision: "v1".into() };
-        let (store, saved) = Store::open(volume.path(), &identity).unwrap();
+        let (store, saved) = Store::open(volume, &identity).unwrap();
         let shared = Arc::new(Shared {
             saved: AtomicU64::new(saved),
             queue: Mutex::default(),
@@ -277,14 +283,46 @@ mod tests {
         });
         let metrics = Arc::new(Metrics::new(saved));
         let readiness = Arc::new(Readiness::new("/nowhere".into()));
-        let mut writer = Writer { shared, store, metrics, readiness, saved, failed: false, answered: 0 };
+        Writer { shared, store, metrics, readiness, saved, failed: false, crowd: 0 }
+    }
 
-        let (answers, mut answered): (VecDeque<_>, Vec<_>) = (0..3).map(|_| oneshot::channel()).unzip();
+    type Answered = oneshot::Receiver<Result<u64, VisitError>>;
+
+    fn visitors(number: usize) -> (VecDeque<Waiting>, Vec<Answered>) {
+        (0..number).map(|_| oneshot::channel()).unzip()
+    }
+
+    #[test]
+    fn who_hung_up_while_waiting_is_not_counted() {
+        let volume = tempfile::TempDir::new().unwrap();
+        let (batch, mut answered) = visitors(3);
         drop(answered.remove(1));
-        writer.save(answers);
+        writer(volume.path()).save(batch);
 
         let numbers: Vec<u64> = answered.iter_mut().map(|a| a.try_recv().unwrap().unwrap()).collect();
         assert_eq!(numbers, [1, 2]);
         assert_eq!(std::fs::read_to_string(volume.path().join("visits")).unwrap(), "2\n");
+    }
+
+    #[test]
+    fn the_crowd_is_whom_a_write_answered_and_who_came_meanwhile() {
+        let volume = tempfile::TempDir::new().unwrap();
+        let mut writer = writer(volume.path());
+        let (waiting, _not_yet) = visitors(3);
+        writer.shared.queue().waiting = waiting;
+        let (batch, _answered) = visitors(5);
+        writer.save(batch);
+        assert_eq!(writer.crowd, 8);
+        // A crowd that has left is forgotten.
+        let batch = writer.next_batch().unwrap();
+        writer.save(batch);
+        assert_eq!(writer.crowd, 3);
+    }
+
+    #[test]
+    fn a_write_leaves_an_eighth_of_a_crowd_to_the_processor() {
+        for (crowd, expected) in [(0, 0), (1, 1), (2, 2), (7, 7), (8, 7), (16, 14), (256, 224)] {
+            assert_eq!(enough(crowd), expected, "a crowd of {crowd}");
+        }
     }
 }

@@ -28,8 +28,16 @@ const TAIL: &str = "\
 
 ## What decides
 
-The disk decides what one client gets, and the cores what many clients get: a write takes everybody along who is waiting.
+The disk decides what one client gets, and the processor what many clients get: a write takes everybody along who is waiting.
 With n clients and a write of w seconds there are never more than n / w visits per second, however fast the program is; on a disk that takes 5 ms, 256 clients cannot exceed 51,000.
+
+A write waits for seven eighths of the crowd: of those whom the write before answered, and of those who came while it ran.
+Waiting for all of them would leave the processor idle during the write and the disk idle between two writes; waiting for nobody would make many small writes, and everybody would wait for several of them.
+It stops waiting when nobody came for a millisecond, and does not begin to when the write before met only one visitor.
+
+One thread serves all connections and another one writes, so a read never waits for the disk.
+A request is so little work that sharing it out costs more than it brings: with two serving threads, a read took half as much processor time again.
+The price is that reads never use more than one core.
 ";
 
 /// Both tables, as they are printed.
