@@ -136,7 +136,7 @@ fn clients_that_do_not_finish_do_not_keep_the_process() {
 }
 
 #[test]
-fn a_read_is_answered_while_visits_wait_for_the_disk() {
+fn reads_of_a_crowd_never_go_back() {
     let volume = TempDir::new().unwrap();
     let server = Server::start(volume.path());
     let crowd = Crowd::visiting(server.address, 16);

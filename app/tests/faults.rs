@@ -196,6 +196,60 @@ fn a_failed_fsync_is_a_failed_visit_and_the_disk_may_come_back() {
 }
 
 #[test]
+fn a_disk_that_hangs_holds_up_visits_and_nobody_else() {
+    let Some(volume) = Volume::ext4_on_a_small_disk(32 << 10, &[]) else {
+        return;
+    };
+    let server = Server::start(&volume.path());
+    let mut reader = Client::connect(server.address).unwrap();
+    assert_eq!(reader.get("/").unwrap().visits(), 1);
+
+    let Some(frozen) = volume.freeze() else { return };
+    let mut visitors: Vec<_> = (0..4).map(|_| Client::connect(server.address).unwrap()).collect();
+    for visitor in &mut visitors {
+        visitor.ask("/").unwrap();
+    }
+    until("the write is under way", || server.has_a_thread_that_waits_for_the_disk());
+    for _ in 0..10 {
+        assert_eq!(reader.get("/visits").unwrap().visits(), 1, "a number that is not on disk was shown");
+        assert_eq!(reader.get("/healthz").unwrap().status, 200, "a restart would not help the disk");
+    }
+    assert_eq!(get(server.address, "/visits").visits(), 1, "a client that is new is served, too");
+
+    drop(frozen);
+    let mut numbers: Vec<_> = visitors.iter_mut().map(|visitor| visitor.answer().unwrap().visits()).collect();
+    numbers.sort_unstable();
+    assert_eq!(numbers, [2, 3, 4, 5]);
+}
+
+#[test]
+fn a_disk_that_hangs_at_the_end_is_told_and_waited_for_in_vain_only_briefly() {
+    let Some(volume) = Volume::ext4_on_a_small_disk(32 << 10, &[]) else {
+        return;
+    };
+    let mut server = Server::start(&volume.path());
+    let mut visitor = Client::connect(server.address).unwrap();
+    assert_eq!(visitor.get("/").unwrap().visits(), 1);
+
+    let Some(frozen) = volume.freeze() else { return };
+    visitor.ask("/").unwrap();
+    until("the write is under way", || server.has_a_thread_that_waits_for_the_disk());
+    let asked = Instant::now();
+    server.signal(Signal::TERM);
+    assert!(visitor.answer().is_err(), "a visit that is not on disk was answered");
+    assert!(asked.elapsed() < Duration::from_secs(2), "{:?}", asked.elapsed());
+
+    // The kernel lets nobody go who waits for a disk: only now can the process end, and its log.
+    drop(frozen);
+    server.logged("the disk hangs");
+    let (status, _) = server.terminate();
+    assert_eq!(status.code(), Some(0));
+    // Nobody was told a number: the visit may be on disk or not, once at most.
+    let visits = get(Server::start(&volume.path()).address, "/visits").visits();
+    assert!((1..=2).contains(&visits), "{visits} visits");
+}
+
+#[test]
 fn visits_refused_under_load_are_not_counted_and_answered_ones_are() {
     let Some(volume) = Volume::tmpfs(64) else { return };
     let server = Server::start(&volume.path());

@@ -137,12 +137,19 @@ impl Server {
     /// Waits until every thread of the process has stopped after SIGSTOP.
     pub(crate) fn stop(&self) {
         self.signal(Signal::STOP);
-        until("all threads have stopped", || {
-            std::fs::read_dir(format!("/proc/{}/task", self.child.id())).unwrap().flatten().all(|task| {
-                std::fs::read_to_string(task.path().join("stat"))
-                    .is_ok_and(|stat| stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with('T')))
-            })
-        });
+        until("all threads have stopped", || self.threads().iter().all(|state| *state == 'T'));
+    }
+
+    /// Whether a thread is where no signal reaches it.
+    pub(crate) fn has_a_thread_that_waits_for_the_disk(&self) -> bool {
+        self.threads().contains(&'D')
+    }
+
+    /// The state of each thread, as `ps` shows it; a thread that is just going away is left out.
+    fn threads(&self) -> Vec<char> {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.child.id())).unwrap().flatten();
+        let stats = tasks.filter_map(|task| std::fs::read_to_string(task.path().join("stat")).ok());
+        stats.filter_map(|stat| stat.rsplit(") ").next()?.chars().next()).collect()
     }
 }
 

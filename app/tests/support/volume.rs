@@ -56,6 +56,12 @@ impl Volume {
         run(Command::new("mount").args(["-o", &format!("remount,{mode}")]).arg(self.path())).unwrap();
     }
 
+    /// Lets no write through, and does not refuse it either, as a disk that hangs; until dropped.
+    pub(crate) fn freeze(&self) -> Option<Frozen> {
+        run(Command::new("fsfreeze").arg("--freeze").arg(self.path()))?;
+        Some(Frozen(self.path()))
+    }
+
     fn mount(&mut self, name: &str, arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Option<()> {
         let path = self.place.path().join(name);
         fs::create_dir(&path).unwrap();
@@ -70,6 +76,15 @@ impl Drop for Volume {
         for path in self.mounted.iter().rev() {
             let _ = Command::new("umount").arg("--lazy").arg(path).status();
         }
+    }
+}
+
+/// A disk that hangs. Dropped before the server: a process that waits for such a disk cannot even be killed.
+pub(crate) struct Frozen(PathBuf);
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        let _ = Command::new("fsfreeze").arg("--unfreeze").arg(&self.0).status();
     }
 }
 
