@@ -29,7 +29,7 @@ use std::time::Instant;
 use anyhow::Result;
 use clap::Parser;
 
-use crate::cli::{Cli, ClusterAction, ClusterArg, GradeArgs, LabArgs, RunArgs, Subcommands};
+use crate::cli::{BenchArg, Cli, ClusterAction, ClusterArg, GradeArgs, LabArgs, RunArgs, Subcommands};
 use crate::exit::Exit;
 use crate::lab::Lab;
 use crate::lock::Lock;
@@ -64,7 +64,7 @@ async fn dispatch(cli: Cli) -> Result<Exit> {
         Subcommands::Shell => cluster::shell(&workspace, &progress).await,
         Subcommands::Docs { check } => docs(&workspace, check),
         Subcommands::Schema { check } => lab::schema::schema(&workspace, check),
-        Subcommands::Bench => interrupt::or(bench(&workspace, &progress)).await,
+        Subcommands::Bench { what: BenchArg::App } => interrupt::or(bench(&workspace, &progress)).await,
         Subcommands::Release(args) => interrupt::or(release::release(&workspace, &args, &progress)).await,
         Subcommands::Test(args) => interrupt::or(test::test(&workspace, &args, &progress)).await,
     }
