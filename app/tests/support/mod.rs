@@ -105,6 +105,11 @@ impl Server {
         }
     }
 
+    /// All log lines so far.
+    pub(crate) fn lines(&self) -> Vec<String> {
+        self.log.lines.lock().unwrap().0.clone()
+    }
+
     pub(crate) fn pid(&self) -> Pid {
         Pid::from_child(&self.child)
     }
