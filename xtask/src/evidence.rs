@@ -1,6 +1,7 @@
 //! What a run leaves behind: the record, the pictures, the page, the report, and files for machines.
 //!
-//! Only a run of the whole lab as shipped refreshes what is committed; every other run writes under `target/lab`.
+//! Only a run of the whole lab as shipped in which every claim holds refreshes what is committed; every other run writes
+//! under `target/lab`.
 
 pub mod record;
 pub mod grade;
@@ -28,9 +29,10 @@ use anyhow::{Context, Result};
 use similar::TextDiff;
 
 use self::block::{Selector, Source};
-use self::grade::{Grade, Headings};
+use self::grade::{Grade, Headings, Outcome};
 use self::page::{Fault, Page};
 use self::record::Record;
+use self::stale::{Mark, Place};
 use crate::exit::Exit;
 use crate::lab::spec::LabSpec;
 
@@ -55,10 +57,9 @@ pub fn write(paths: &Paths, lab: &LabSpec, mut record: Record, keep: Keep) -> Re
         }
         Keep::Target => None,
     };
-    let unchanged = committed.is_some();
     // The page tells of the run that stays recorded; the report always of this one.
     let shown = committed.as_ref().unwrap_or(&record);
-    if !unchanged {
+    if committed.is_none() {
         folder.put("run.json", &json(&record)?, &mut files)?;
     }
     let rendering = Rendering::of(&folder, lab, shown)?;
@@ -74,7 +75,8 @@ pub fn write(paths: &Paths, lab: &LabSpec, mut record: Record, keep: Keep) -> Re
     if let Some(file) = &paths.step_summary {
         append(file, &summary.markdown(&record))?;
     }
-    Ok(Written { grade, summary, faults: rendering.faults, unchanged, files })
+    let Rendering { faults, .. } = rendering;
+    Ok(Written { kept: keep, page: folder.page, grade, summary, faults, files })
 }
 
 /// Renders page and pictures again from the committed record, without a cluster.
@@ -84,7 +86,7 @@ pub fn render(paths: &Paths, lab: &LabSpec) -> Result<Rendered> {
     let rendering = Rendering::of(&folder, lab, &record)?;
     let mut files = Vec::new();
     rendering.put(&folder, &mut files)?;
-    Ok(Rendered { stale: stale::differences(lab, &record), faults: rendering.faults, files })
+    Ok(Rendered { stale: stale(paths, lab, &record), faults: rendering.faults, files })
 }
 
 /// What `cargo xtask docs` would change, and what it could not mend; nothing when the committed evidence is that of
@@ -93,10 +95,7 @@ pub fn check(paths: &Paths, lab: &LabSpec) -> Result<Vec<Difference>> {
     let folder = Folder::committed(paths);
     let record = folder.read_record()?;
     let shown = shown(&folder.folder, &paths.root);
-    let mut found: Vec<Difference> = stale::differences(lab, &record)
-        .into_iter()
-        .map(|what| Difference::new(format!("{shown}/run.json: {what}"), "cargo xtask lab"))
-        .collect();
+    let mut found = stale(paths, lab, &record);
     let rendering = Rendering::of(&folder, lab, &record)?;
     found.extend(
         rendering.faults.iter().map(|fault| {
@@ -106,7 +105,9 @@ pub fn check(paths: &Paths, lab: &LabSpec) -> Result<Vec<Difference>> {
     if let Some(page) = &rendering.parsed {
         let asked = lab.rubric.iter().flat_map(|criterion| &criterion.sections);
         for heading in asked.filter(|heading| !rendering.headings.contains_key(&heading.to_lowercase())) {
-            let what = format!("{}: the lab asks for a heading `{heading}`", page.path());
+            let place = paths.place(&Place::Lab(Mark::Entry(heading.clone())));
+            let what =
+                format!("{}: no section is called `{heading}`, for which {place} gives points", page.path());
             found
                 .push(Difference::new(what, "write the section, or take it from the rubric in the lab file"));
         }
@@ -117,13 +118,23 @@ pub fn check(paths: &Paths, lab: &LabSpec) -> Result<Vec<Difference>> {
     for (name, fresh) in &rendering.beside {
         let committed = fs::read_to_string(folder.folder.join(name)).unwrap_or_default();
         if committed != *fresh {
-            found.push(Difference::new(format!("{shown}/{name} is not that of the recorded run"), DOCS));
+            let line = committed.lines().zip(fresh.lines()).take_while(|(old, new)| old == new).count() + 1;
+            found.push(Difference::new(format!("{shown}/{name}:{line}: not that of the recorded run"), DOCS));
         }
     }
     for name in folder.foreign_pictures(&rendering.beside)? {
-        found.push(Difference::new(format!("{shown}/{name} belongs to no experiment"), DOCS));
+        found.push(Difference::new(format!("{shown}/{name}: belongs to no experiment"), DOCS));
     }
     Ok(found)
+}
+
+/// Where the record is not one of this lab, with the line in the file to look at.
+fn stale(paths: &Paths, lab: &LabSpec, record: &Record) -> Vec<Difference> {
+    let told = stale::differences(lab, record).into_iter().map(|stale| {
+        let what = format!("{}: {}", paths.place(&stale.place), stale.what);
+        Difference::new(what, "cargo xtask lab, and commit what it writes")
+    });
+    told.collect()
 }
 
 /// Where a fresh run and the committed one part, as diffs of their redacted texts.
@@ -160,6 +171,8 @@ pub fn compare(paths: &Paths, lab: &LabSpec, mut fresh: Record) -> Result<Vec<Di
 pub struct Paths {
     /// The work tree.
     pub root: PathBuf,
+    /// The lab file.
+    pub lab: PathBuf,
     /// Folder of the committed evidence: `docs/evidence/LAB`.
     pub evidence: PathBuf,
     /// The page, when the lab has one.
@@ -174,9 +187,10 @@ pub struct Paths {
 
 impl Paths {
     /// The usual places of a lab in this work tree.
-    pub fn of(root: &Path, lab: &LabSpec, page: Option<PathBuf>) -> Self {
+    pub fn of(root: &Path, file: &Path, lab: &LabSpec, page: Option<PathBuf>) -> Self {
         Self {
             root: root.to_owned(),
+            lab: file.to_owned(),
             evidence: root.join("docs/evidence").join(&lab.lab),
             page,
             target: root.join("target/lab"),
@@ -186,28 +200,47 @@ impl Paths {
                 .map(Into::into),
         }
     }
+
+    /// A place as `FILE:LINE`, or the file alone where nothing like it stands there.
+    fn place(&self, place: &Place) -> String {
+        let (file, mark) = match place {
+            Place::Lab(mark) => (self.lab.clone(), mark),
+            Place::Record(mark) => (self.evidence.join("run.json"), mark),
+        };
+        let line = fs::read_to_string(&file).ok().and_then(|text| mark.line(&text));
+        shown(&file, &self.root) + &line.map(|line| format!(":{line}")).unwrap_or_default()
+    }
 }
 
 /// Where the record, the pictures and the page of a run go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Keep {
-    /// To what is committed: a run of the whole lab as shipped.
+    /// To what is committed: a run of the whole lab as shipped, in which every claim holds.
     Committed,
     /// Under `target/lab`: every other run.
     Target,
 }
 
+impl Keep {
+    /// Where a run goes. Evidence that stood is not replaced by a run that failed: somebody has to look first.
+    pub fn of(record: &Record, whole: bool) -> Self {
+        if whole && grade::outcome(record) == Outcome::Holds { Self::Committed } else { Self::Target }
+    }
+}
+
 /// What [`write`] did.
 #[derive(Debug)]
 pub struct Written {
+    /// Where the evidence went.
+    pub kept: Keep,
+    /// The page of this run, when the lab has one.
+    pub page: Option<PathBuf>,
     /// The points.
     pub grade: Grade,
     /// The run in short.
     pub summary: summary::Summary,
     /// What is wrong with the page; while something is, the page stays as it was.
     pub faults: Vec<Fault>,
-    /// Whether the redacted evidence is the committed one, so that the record stayed as it was.
-    pub unchanged: bool,
     /// The files that changed.
     pub files: Vec<PathBuf>,
 }
@@ -216,7 +249,7 @@ pub struct Written {
 #[derive(Debug)]
 pub struct Rendered {
     /// Where the record is not one of this lab; a run mends it.
-    pub stale: Vec<String>,
+    pub stale: Vec<Difference>,
     /// What is wrong with the page; while something is, the page stays as it was.
     pub faults: Vec<Fault>,
     /// The files that changed.

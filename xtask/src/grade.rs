@@ -10,7 +10,7 @@ use crate::cli::{GradeArgs, OutputArg};
 use crate::evidence::grade::Outcome;
 use crate::exit::Exit;
 use crate::lab::Lab;
-use crate::progress::Progress;
+use crate::progress::paint::Paint;
 use crate::run::journal::Finding;
 use crate::run::subject::{Subject, values_of};
 use crate::workspace::Workspace;
@@ -43,7 +43,6 @@ pub fn conclude(
     args: &GradeArgs,
     subjects: &[Subject],
     findings: &[Finding],
-    progress: &Progress,
 ) -> Result<Exit> {
     let graded: Vec<table::Graded<'_>> = subjects
         .iter()
@@ -57,10 +56,7 @@ pub fn conclude(
         })
         .collect();
     match args.run.output {
-        OutputArg::Text => println!(
-            "\n{}",
-            table::text(&graded, workspace, |colour, text| progress.paint(colour, text)).trim_end()
-        ),
+        OutputArg::Text => println!("\n{}", table::text(&graded, workspace, Paint::stdout()).trim_end()),
         OutputArg::Json => {
             let charts = graded.iter().map(|graded| {
                 json!({"name": graded.name, "chart": graded.chart, "report": graded.report, "summary": graded.summary})

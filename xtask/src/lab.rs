@@ -75,7 +75,7 @@ impl Lab {
     pub fn paths(&self, workspace: &Workspace) -> Paths {
         let page = workspace.root.join("docs").join(format!("{}.md", self.spec.lab.to_uppercase()));
         let page = Some(page).filter(|page| !self.foreign && page.is_file());
-        Paths { foreign: self.foreign, ..Paths::of(&workspace.root, &self.spec, page) }
+        Paths { foreign: self.foreign, ..Paths::of(&workspace.root, &self.path, &self.spec, page) }
     }
 
     /// The experiments with these ids, or all of them when none is named.

@@ -87,8 +87,12 @@ async fn lab(workspace: &Workspace, args: &LabArgs, progress: &Progress) -> Resu
 /// The lab against the charts of others.
 async fn grade(workspace: &Workspace, args: &GradeArgs, progress: &Progress) -> Result<Exit> {
     let subjects = grade::subjects(workspace, args)?;
-    run(workspace, &args.run, &subjects, progress, |_, findings| {
-        grade::conclude(workspace, args, &subjects, &findings, progress)
+    run(workspace, &args.run, &subjects, progress, |journals, findings| {
+        let exit = grade::conclude(workspace, args, &subjects, &findings)?;
+        if let Some(kept) = journals[0].session.kept() {
+            progress.say(&format!("cluster {kept}"));
+        }
+        Ok(exit)
     })
     .await
 }
@@ -114,8 +118,8 @@ async fn run<T>(
     let written = journals.iter().map(|journal| journal.write_evidence(ran.as_ref().err()));
     let findings: Result<Vec<Finding>> = written.collect();
     let undone = session.undo(progress).await;
-    ran.and(undone)?;
-    conclude(&journals, findings?)
+    let concluded = findings.and_then(|findings| conclude(&journals, findings));
+    ran.and(undone).and(concluded)
 }
 
 /// build → cluster → install → experiments. The evidence is written however far this came.
@@ -201,9 +205,9 @@ fn docs(workspace: &Workspace, check: bool) -> Result<Exit> {
     for file in &rendered.files {
         println!("wrote {}", workspace.display(file));
     }
-    for problem in rendered.stale.iter().cloned().chain(rendered.faults.iter().map(ToString::to_string)) {
-        eprintln!("{problem}");
+    for fault in &rendered.faults {
+        eprintln!("{fault}");
     }
-    let sound = rendered.stale.is_empty() && rendered.faults.is_empty();
-    Ok(if sound { Exit::Holds } else { Exit::OutOfDate })
+    let current = evidence::tell(&rendered.stale);
+    Ok(if rendered.faults.is_empty() { current } else { Exit::OutOfDate })
 }

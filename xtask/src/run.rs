@@ -25,7 +25,7 @@ use crate::evidence::stale;
 use crate::lab::expression::{Expression, Scope};
 use crate::lab::spec::{Claim, Experiment};
 use crate::lab::target::Target;
-use crate::progress::Progress;
+use crate::progress::{Progress, Task};
 use crate::run::bench::{Access, Bench, record_of};
 use crate::run::journal::Journal;
 use crate::run::session::Session;
@@ -63,10 +63,11 @@ pub async fn experiments(
     // The longest first, so that none of them is left alone at the end; steps are what is known of length beforehand.
     chosen.sort_by_key(|(_, _, experiment)| std::cmp::Reverse(experiment.steps.len()));
     let runs = chosen.iter().map(|(journal, target, experiment)| async {
-        let _place = places.acquire().await?;
         let subject = journal.subject;
+        let mut task = progress.queue(subject.title(experiment));
+        let _place = places.acquire().await?;
+        task.begin();
         let (namespace, access) = (subject.namespace(experiment), access.acting_as(subject.user()));
-        let task = progress.start(subject.title(experiment));
         let started_ms = millis(began);
         let timeline = watches.timeline(&namespace);
         let bench = Bench {
@@ -78,13 +79,11 @@ pub async fn experiments(
             values: BTreeMap::new(),
             commands: Vec::new(),
         };
-        let mut record = run_one(experiment, bench, |note| task.note(note)).await;
+        let mut record = run_one(experiment, bench, &task).await;
         record.started_ms = started_ms;
-        let failed = record.claims.iter().filter(|claim| claim.verdict == Verdict::Fails).count();
-        match (&record.failure, failed) {
-            (Some(_), _) => task.fail("could not be finished"),
-            (None, 0) => task.done(&format!("{} claims hold", record.claims.len())),
-            (None, _) => task.fail(&format!("{failed} of {} claims fail", record.claims.len())),
+        match screen::ended(&record) {
+            Ok(line) => task.done(&line),
+            Err(line) => task.fail(&line),
         }
         if journal.releases(&record) {
             // Nobody waits for it: the next run does, if it is still on its way.
@@ -122,7 +121,7 @@ fn refuse(journal: &Journal<'_>, error: &anyhow::Error) -> Result<()> {
 }
 
 /// One experiment from its empty namespace to its verdicts.
-async fn run_one(experiment: &Experiment, mut bench: Bench<'_>, note: impl Fn(String)) -> ExperimentRecord {
+async fn run_one(experiment: &Experiment, mut bench: Bench<'_>, task: &Task) -> ExperimentRecord {
     let timeline = Arc::clone(&bench.timeline);
     let mut steps = Vec::new();
     let deadline = Duration::from_secs(experiment.timeout_s);
@@ -130,7 +129,9 @@ async fn run_one(experiment: &Experiment, mut bench: Bench<'_>, note: impl Fn(St
         namespaces::create(&bench.access.client, &bench.namespace, bench.access.user.as_deref()).await?;
         for (position, step) in experiment.steps.iter().enumerate() {
             let label = step.label(position);
-            note(format!("{label} ({} of {})", position + 1, experiment.steps.len()));
+            task.note(format!("step {} of {}", position + 1, experiment.steps.len()));
+            let (what, limit) = steps::told(step, &bench);
+            task.step(&what, limit);
             let started_ms = timeline.now_ms();
             let outcome = steps::perform(step, &mut bench).await;
             let ended_ms = timeline.now_ms();

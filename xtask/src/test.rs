@@ -67,7 +67,7 @@ async fn code(workspace: &Workspace, progress: &Progress, tally: &mut Tally) {
         let counts = output.stdout.lines().filter(|line| line.starts_with("test result:"));
         let counts: Vec<&str> = counts.collect();
         for line in &counts {
-            println!("{line}");
+            progress.result(line);
         }
         Ok(Outcome::Passed(format!("{} test programs", counts.len())))
     };

@@ -238,7 +238,7 @@ async fn build(workspace: &Workspace, task: &Task) -> Result<Built> {
         .env("CARGO_ENCODED_RUSTFLAGS", "-Ctarget-feature=+crt-static")
         .dir(&workspace.root)
         .deadline(Duration::from_secs(1200))
-        .logged(&workspace.logs().join("bench-build.log"), |line| task.note(line.trim().to_owned()))
+        .logged(&workspace.logs().join("bench-build.log"), |line| task.note(line.trim()))
         .await?;
     let release = target.join(host).join("release");
     Ok(Built { counter: release.join("counter"), load: release.join("examples/load") })

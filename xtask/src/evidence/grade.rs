@@ -201,7 +201,8 @@ fn heading_item(heading: &str, share: f64, headings: Option<&Headings>) -> Item 
     }
 }
 
-fn outcome(record: &Record) -> Outcome {
+/// What became of a run as a whole: an experiment that broke fails it, whatever its claims.
+pub fn outcome(record: &Record) -> Outcome {
     let mut claims = record.experiments.iter().flat_map(|experiment| &experiment.claims);
     if record.broke.is_some() {
         Outcome::Broke

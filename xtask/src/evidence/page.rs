@@ -95,8 +95,8 @@ impl Page {
         })
     }
 
-    /// Everything wrong with the page, line by line: markers, hand edits, blocks that name nothing in the lab, and,
-    /// given a run, steps whose output no block shows.
+    /// Everything wrong with the page, line by line: markers, hand edits, blocks that name nothing in the lab, verdicts
+    /// that no block shows, and, given a run, steps whose output no block shows.
     pub fn faults(&self, lab: &LabSpec, record: Option<&Record>) -> Vec<Fault> {
         let mut faults = self.faults.clone();
         for block in self.blocks() {
@@ -106,6 +106,7 @@ impl Page {
                 faults.push(self.fault(block.line, what, next));
             }
         }
+        faults.extend(self.unjudged(lab));
         if let Some(record) = record {
             faults.extend(self.unshown(lab, record));
         }
@@ -147,37 +148,56 @@ impl Page {
         found
     }
 
-    /// Named steps with output and no block. Told at the last block of their experiment, where the author looks.
+    /// The points, and the claims of each experiment: a page that leaves them out could hide what does not hold.
+    fn unjudged(&self, lab: &LabSpec) -> Vec<Fault> {
+        let shown: Vec<Selector> = self.blocks().filter_map(|block| block.selector.parse().ok()).collect();
+        let claims = lab.experiments.iter().filter(|experiment| !experiment.claims.is_empty());
+        let claims = claims.map(|experiment| Selector::Claims(experiment.id.clone()));
+        let rubric = (!lab.rubric.is_empty()).then_some(Selector::Rubric);
+        let missing = rubric.into_iter().chain(claims).filter(|selector| !shown.contains(selector));
+        missing.map(|selector| self.missing(&selector, format!("no block shows `{selector}`"))).collect()
+    }
+
+    /// Named steps with output and no block.
     fn unshown(&self, lab: &LabSpec, record: &Record) -> Vec<Fault> {
-        let selectors: Vec<(usize, Selector)> =
-            self.blocks().filter_map(|block| Some((block.line, block.selector.parse().ok()?))).collect();
+        let selectors: Vec<Selector> =
+            self.blocks().filter_map(|block| block.selector.parse().ok()).collect();
         let mut faults = Vec::new();
         for experiment in &lab.experiments {
             let Some(recorded) = record.experiments.iter().find(|recorded| recorded.id == experiment.id)
             else {
                 continue;
             };
-            if selectors.iter().any(|(_, selector)| *selector == Selector::Rest(experiment.id.clone())) {
+            if selectors.contains(&Selector::Rest(experiment.id.clone())) {
                 continue;
             }
             let named: BTreeSet<_> = experiment.steps.iter().filter_map(Step::name).collect();
-            let here = selectors.iter().filter(|(_, selector)| selector.experiment() == Some(&experiment.id));
-            let line = here.map(|(line, _)| *line).max().unwrap_or(self.lines);
             for step in &recorded.steps {
                 let shown = Selector::Run { experiment: experiment.id.clone(), step: step.name.clone() };
                 if named.contains(step.name.as_str())
                     && !step.commands.is_empty()
-                    && !selectors.iter().any(|(_, selector)| *selector == shown)
+                    && !selectors.contains(&shown)
                 {
-                    faults.push(self.fault(
-                        line,
-                        format!("no block shows step `{}/{}`", experiment.id, step.name),
-                        format!("add the lines `<!-- lab:begin {shown} -->` and `<!-- lab:end -->`"),
-                    ));
+                    let what = format!("no block shows step `{}/{}`", experiment.id, step.name);
+                    faults.push(self.missing(&shown, what));
                 }
             }
         }
         faults
+    }
+
+    /// A block that is not there, told at the last block of its experiment, where the author looks.
+    fn missing(&self, selector: &Selector, what: String) -> Fault {
+        let of_it = |block: &&Block| match (selector.experiment(), block.selector.parse::<Selector>()) {
+            (Some(id), Ok(other)) => other.experiment() == Some(id),
+            _ => false,
+        };
+        let line = self.blocks().filter(of_it).map(|block| block.line).max().unwrap_or(self.lines);
+        self.fault(
+            line,
+            what,
+            format!("add the lines `<!-- lab:begin {selector} -->` and `<!-- lab:end -->`"),
+        )
     }
 
     fn fault(&self, line: usize, what: String, next: String) -> Fault {
@@ -457,6 +477,18 @@ mod tests {
         assert_eq!(told.len(), 1);
         assert!(told[0].contains("no block shows step `persistence/counts`"), "{told:?}");
         assert!(told[0].contains("`<!-- lab:begin run persistence/counts -->`"), "{told:?}");
+    }
+
+    #[test]
+    fn a_page_that_hides_its_verdicts_is_told() {
+        for selector in ["rubric", "claims dns"] {
+            let block = format!("<!-- lab:begin {selector} -->\n<!-- lab:end -->\n");
+            assert!(fixture::PAGE.contains(&block));
+            let told = faults(&fixture::PAGE.replace(&block, ""));
+            assert_eq!(told.len(), 1, "{told:?}");
+            assert!(told[0].starts_with("docs/PAGE.md:"), "{told:?}");
+            assert!(told[0].contains(&format!("no block shows `{selector}`")), "{told:?}");
+        }
     }
 
     #[test]

@@ -6,29 +6,87 @@ use sha2::{Digest, Sha256};
 use super::record::{ExperimentRecord, FORMAT, Record};
 use crate::lab::spec::{Experiment, LabSpec, Step};
 
+/// Where a record and a lab part.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stale {
+    /// What is different.
+    pub what: String,
+    /// Where to look.
+    pub place: Place,
+}
+
+/// A line of one of the two files.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Place {
+    /// In the lab file.
+    Lab(Mark),
+    /// In the record.
+    Record(Mark),
+}
+
+/// What a line begins with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Mark {
+    /// A key.
+    Key(&'static str),
+    /// The id of an experiment.
+    Experiment(String),
+    /// An entry of a list.
+    Entry(String),
+}
+
+impl Mark {
+    /// Its line in YAML or indented JSON, counted from one: good enough to lead an author there.
+    pub fn line(&self, text: &str) -> Option<usize> {
+        let (after, wanted) = match self {
+            Self::Key(key) => ("", format!("{key}:")),
+            Self::Experiment(id) => ("experiments:", format!("id: {id}")),
+            Self::Entry(entry) => ("", entry.clone()),
+        };
+        let ends = |rest: &str| rest.is_empty() || rest.starts_with([',', ' ', '}']);
+        let mut lines = text
+            .lines()
+            .enumerate()
+            .map(|(at, line)| (at + 1, line.trim_start_matches([' ', '-', '{']).replace(['"', '\''], "")));
+        if !after.is_empty() {
+            lines.find(|(_, line)| line.starts_with(after))?;
+        }
+        lines.find(|(_, line)| line.strip_prefix(&*wanted).is_some_and(ends)).map(|(at, _)| at)
+    }
+}
+
 /// What the record lacks or has too much, a sentence each; none when the record is a run of the whole lab as it
 /// stands. A record like that is mended by a run, not by hand.
-pub fn differences(lab: &LabSpec, record: &Record) -> Vec<String> {
+pub fn differences(lab: &LabSpec, record: &Record) -> Vec<Stale> {
     let mut found = Vec::new();
+    let top = |key| Place::Lab(Mark::Key(key));
+    let mut tell = |what: String, place: Place| found.push(Stale { what, place });
     if record.format != FORMAT {
-        found.push(format!("the record has format {}, this program writes {FORMAT}", record.format));
+        let place = Place::Record(Mark::Key("format"));
+        tell(format!("the record has format {}, this program writes {FORMAT}", record.format), place);
     }
     if record.lab != lab.lab {
-        found.push(format!("the record is a run of lab `{}`, this is lab `{}`", record.lab, lab.lab));
+        tell(format!("the record is a run of lab `{}`, this is lab `{}`", record.lab, lab.lab), top("lab"));
     }
     if record.title != lab.title {
-        found.push(format!("the title was `{}` and is `{}`", record.title, lab.title));
+        tell(format!("the title was `{}` and is `{}`", record.title, lab.title), top("title"));
     }
     if serde_json::to_value(&record.rubric).ok() != serde_json::to_value(&lab.rubric).ok() {
-        found.push("the rubric changed since the run".to_owned());
+        tell("the rubric changed since the run".to_owned(), top("rubric"));
     }
     for gone in record.experiments.iter().filter(|old| lab.experiments.iter().all(|new| new.id != old.id)) {
-        found.push(format!("experiment `{}` was run and is no longer in the lab", gone.id));
+        let place = Place::Record(Mark::Experiment(gone.id.clone()));
+        tell(format!("experiment `{}` was run and is no longer in the lab", gone.id), place);
     }
     for experiment in &lab.experiments {
+        let place = || Place::Lab(Mark::Experiment(experiment.id.clone()));
         match record.experiments.iter().find(|recorded| recorded.id == experiment.id) {
-            None => found.push(format!("experiment `{}` was not part of the run", experiment.id)),
-            Some(recorded) => experiment_differences(experiment, recorded, &mut found),
+            None => tell(format!("experiment `{}` was not part of the run", experiment.id), place()),
+            Some(recorded) => {
+                let mut parts = Vec::new();
+                experiment_differences(experiment, recorded, &mut parts);
+                parts.into_iter().for_each(|what| tell(what, place()));
+            }
         }
     }
     found
@@ -111,10 +169,25 @@ mod tests {
     use super::super::fixture;
     use super::*;
 
+    fn told(lab: &LabSpec, record: &Record) -> Vec<String> {
+        differences(lab, record).into_iter().map(|stale| stale.what).collect()
+    }
+
+    #[test]
+    fn a_line_is_found_in_both_files_however_they_quote() {
+        let lab = "lab: x\nrubric:\n  - { id: dns, title: x }\n    sections:\n      - Overview\nexperiments:\n  - id: 'dns'\n";
+        let record = "{\n\"rubric\": [{\n\"id\": \"dns\",\n\"experiments\": [\n{\n\"id\": \"dns-two\",\n\"id\": \"dns\",\n";
+        let dns = Mark::Experiment("dns".to_owned());
+        assert_eq!((dns.line(lab), dns.line(record)), (Some(7), Some(7)));
+        assert_eq!(Mark::Key("rubric").line(lab), Some(2));
+        assert_eq!(Mark::Entry("Overview".to_owned()).line(lab), Some(5));
+        assert_eq!(Mark::Experiment("probes".to_owned()).line(record), None);
+    }
+
     #[test]
     fn a_run_of_the_lab_as_it_stands_is_not_stale() {
         let (lab, record) = fixture::passing();
-        assert_eq!(differences(&lab, &record), Vec::<String>::new());
+        assert_eq!(told(&lab, &record), Vec::<String>::new());
     }
 
     #[test]
@@ -125,7 +198,7 @@ mod tests {
         };
         run.command.push_str(" --show-labels");
         assert_eq!(
-            differences(&lab, &record),
+            told(&lab, &record),
             ["experiment `persistence` is declared otherwise than when it was run"]
         );
     }
@@ -142,7 +215,7 @@ mod tests {
         let (mut lab, record) = fixture::passing();
         lab.experiments[0].id = "storage".to_owned();
         assert_eq!(
-            differences(&lab, &record),
+            told(&lab, &record),
             [
                 "experiment `persistence` was run and is no longer in the lab",
                 "experiment `storage` was not part of the run"
@@ -159,7 +232,7 @@ mod tests {
         lab.experiments[2].steps.swap(0, 1);
         lab.rubric[0].points = 4.0;
         assert_eq!(
-            differences(&lab, &record),
+            told(&lab, &record),
             [
                 "the rubric changed since the run",
                 "the question of experiment `persistence` changed since the run",

@@ -15,7 +15,9 @@ fn tree() -> Tree {
     let page = folder.path().join("docs/PAGE.md");
     fs::create_dir_all(page.parent().unwrap()).unwrap();
     fs::write(&page, fixture::PAGE).unwrap();
-    let mut paths = Paths::of(folder.path(), &lab, Some(page));
+    let file = folder.path().join("docs/lab.yaml");
+    fs::write(&file, fixture::LAB).unwrap();
+    let mut paths = Paths::of(folder.path(), &file, &lab, Some(page));
     paths.step_summary = None;
     Tree { folder, paths, lab, record }
 }
@@ -100,7 +102,6 @@ fn two_runs_of_the_same_behaviour_change_no_committed_file() {
         transition.at_ms += 13;
     }
     let written = tree.write(&again, Keep::Committed);
-    assert!(written.unchanged);
     assert!(tree.files(&written.files).iter().all(|file| file.starts_with("target/")), "{:?}", written.files);
     assert_eq!(tree.check(), Vec::<String>::new());
 }
@@ -113,9 +114,23 @@ fn another_behaviour_refreshes_the_committed_evidence() {
     let differences = compare(&tree.paths, &tree.lab, failing.clone()).unwrap();
     let told = differences.iter().find(|it| it.what.starts_with("step persistence/counts-after")).unwrap();
     assert!(told.diff.as_ref().unwrap().contains("-7\n+0\n"), "{told}");
-    assert!(!tree.write(&failing, Keep::Committed).unchanged);
+    let written = tree.write(&failing, Keep::Committed);
+    assert!(tree.files(&written.files).contains(&"docs/evidence/tiny/run.json".to_owned()));
     assert!(tree.read("docs/PAGE.md").contains("✘ **fails**"));
     assert_eq!(compare(&tree.paths, &tree.lab, failing).unwrap(), []);
+}
+
+#[test]
+fn a_run_that_failed_never_replaces_what_is_committed() {
+    let (_, passing) = fixture::passing();
+    let (_, failing) = fixture::failing();
+    let mut broken = passing.clone();
+    broken.experiments[1].failure = Some("the cluster went away".to_owned());
+    let kept = [(&passing, true), (&passing, false), (&failing, true), (&broken, true)];
+    assert_eq!(
+        kept.map(|(record, whole)| Keep::of(record, whole)),
+        [Keep::Committed, Keep::Target, Keep::Target, Keep::Target]
+    );
 }
 
 #[test]
@@ -175,7 +190,8 @@ fn a_deleted_section_without_blocks_is_told_too() {
     tree.written();
     tree.edit("docs/PAGE.md", "## Overview\n", "");
     let told = tree.check();
-    assert!(told.iter().any(|it| it.contains("the lab asks for a heading `Overview`")), "{told:?}");
+    let what = "docs/PAGE.md: no section is called `Overview`, for which docs/lab.yaml gives points";
+    assert!(told.iter().any(|it| it.starts_with(what)), "{told:?}");
 }
 
 #[test]
@@ -195,8 +211,8 @@ fn a_picture_by_another_hand_or_of_no_experiment_is_told_and_mended() {
     assert_eq!(
         tree.check(),
         [
-            "docs/evidence/tiny/timeline-dns.svg is not that of the recorded run\n  next: cargo xtask docs",
-            "docs/evidence/tiny/timeline-gone.svg belongs to no experiment\n  next: cargo xtask docs"
+            "docs/evidence/tiny/timeline-dns.svg:2: not that of the recorded run\n  next: cargo xtask docs",
+            "docs/evidence/tiny/timeline-gone.svg: belongs to no experiment\n  next: cargo xtask docs"
         ]
     );
     let rendered = render(&tree.paths, &tree.lab).unwrap();

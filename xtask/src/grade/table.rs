@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use crate::evidence::grade::{CriterionGrade, Outcome, written};
 use crate::evidence::summary::{Failure, Summary};
+use crate::progress::paint::Paint;
 use crate::workspace::Workspace;
 
 /// Why a claim fails is told in a line of up to this many characters; the report has all of it.
@@ -24,11 +25,7 @@ pub(super) struct Graded<'a> {
 }
 
 /// The table as text.
-pub(super) fn text(
-    graded: &[Graded<'_>],
-    workspace: &Workspace,
-    paint: impl Fn(&str, &str) -> String,
-) -> String {
+pub(super) fn text(graded: &[Graded<'_>], workspace: &Workspace, paint: Paint) -> String {
     let Some(first) = graded.first() else { return String::new() };
     let criteria = || first.summary.grade.criteria.iter();
     let mut rows = vec![vec!["chart".to_owned(), "points".to_owned()]];
@@ -46,15 +43,15 @@ pub(super) fn text(
         let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}"));
         cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
     };
-    let mut out = format!("  {}\n", paint("2", &line(&rows[0])));
+    let mut out = format!("  {}\n", paint.dim(&line(&rows[0])));
     for (chart, row) in graded.iter().zip(&rows[1..]) {
         let holds = chart.summary.grade.outcome == Outcome::Holds;
-        let mark = if holds { paint("32", "✓") } else { paint("31", "✗") };
+        let mark = if holds { paint.good("✓") } else { paint.bad("✗") };
         out += &format!("{mark} {}\n", line(row));
     }
     for chart in graded.iter().filter(|chart| !chart.summary.failures.is_empty()) {
         let report = workspace.display(&chart.report);
-        out += &format!("\n{}: {report}\n", paint("1", chart.name));
+        out += &format!("\n{}: {report}\n", paint.strong(chart.name));
         for line in told(&chart.summary.failures) {
             out += &format!("  {line}\n");
         }
@@ -147,6 +144,6 @@ mod tests {
             report: workspace.root.join("target/lab/grade").join(name).join("report.html"),
             summary,
         });
-        insta::assert_snapshot!(text(&graded, &workspace, |_, text| text.to_owned()));
+        insta::assert_snapshot!(text(&graded, &workspace, Paint::none()));
     }
 }

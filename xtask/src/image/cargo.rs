@@ -155,7 +155,7 @@ pub async fn build(site: &Site, parts: &Parts, revision: &str, task: &Task) -> R
 async fn compile(site: &Site, parts: &Parts, task: &Task) -> Result<Vec<u8>> {
     // The sources of the crates have to be there before their folders can be named.
     let cargo = |args: &[&str]| at(site, "cargo").args(args).deadline(BUILD_DEADLINE);
-    let on_line = |line: &str| task.note(line.trim().to_owned());
+    let on_line = |line: &str| task.note(line.trim());
     cargo(&["fetch", "--locked", "--target", &parts.host]).logged(&site.log, on_line).await?;
     let mut flags = vec!["-Ctarget-feature=+crt-static".to_owned()];
     let mut hide = |path: &Path, name: &str| {

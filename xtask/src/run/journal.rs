@@ -1,6 +1,6 @@
 //! The run of one chart: what was seen, and what it leaves behind.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -8,6 +8,7 @@ use anyhow::Result;
 use time::format_description::well_known::Rfc3339;
 
 use crate::cli::{ClusterArg, OutputArg};
+use crate::evidence::grade::Outcome;
 use crate::evidence::record::{Criterion, ExperimentRecord, FORMAT, Record, Stage, Verdict};
 use crate::evidence::{self, Keep, Written};
 use crate::exit::Exit;
@@ -15,6 +16,7 @@ use crate::image::Image;
 use crate::lab::spec::Values;
 use crate::lab::target::Target;
 use crate::progress::Progress;
+use crate::progress::paint::Paint;
 use crate::run::bench::Access;
 use crate::run::screen;
 use crate::run::session::{Session, millis};
@@ -24,7 +26,8 @@ use crate::run::subject::Subject;
 pub struct Journal<'a> {
     /// The chart, and the lab it is put to.
     pub subject: &'a Subject,
-    session: &'a Session<'a>,
+    /// The run that it is part of.
+    pub session: &'a Session<'a>,
     entries: Mutex<Entries>,
 }
 
@@ -94,40 +97,34 @@ impl<'a> Journal<'a> {
             &self.subject.paths(self.session.workspace),
             &self.subject.lab.spec,
             record.clone(),
-            self.keep(&record),
+            Keep::of(&record, self.whole(&record)),
         )?;
         Ok(Finding { record, written })
     }
 
-    /// The last screen: verdict, points, where things lie, and how long each stage took.
+    /// The last screen, or the record for machines; and how the program ends.
     ///
     /// # Errors
-    /// When stdout can't be written or the comparison can't be made.
+    /// When the comparison with what is committed can't be made.
     pub fn conclude(
         &self,
         Finding { record, written }: &Finding,
         check: bool,
         progress: &Progress,
     ) -> Result<Exit> {
+        let places = self.places(record, written);
         if self.session.args.output == OutputArg::Json {
             println!("{}", serde_json::to_string_pretty(record)?);
+            for (what, place) in &places {
+                progress.say(&format!("{what}: {place}"));
+            }
         } else {
-            println!("\n{}", screen::text(record, written, progress).trim_end());
+            println!("\n{}", screen::text(record, &written.summary, &places, Paint::stdout()).trim_end());
         }
         for fault in &written.faults {
-            progress.say(&format!("{fault}"));
+            progress.say(&fault.to_string());
         }
-        for file in &written.files {
-            progress.say(&format!("wrote {}", self.session.workspace.display(file)));
-        }
-        if written.unchanged {
-            progress.say("the committed evidence is that of this run: nothing to change in docs");
-        }
-        let holds = |claim: &crate::evidence::record::ClaimRecord| {
-            matches!(claim.verdict, Verdict::Holds | Verdict::Skipped)
-        };
-        let all_hold = record.experiments.iter().all(|experiment| experiment.claims.iter().all(holds));
-        if !all_hold {
+        if written.grade.outcome != Outcome::Holds {
             return Ok(Exit::ClaimFails);
         }
         if check {
@@ -137,6 +134,35 @@ impl<'a> Journal<'a> {
             return Ok(evidence::tell(&found));
         }
         Ok(if written.faults.is_empty() { Exit::Holds } else { Exit::OutOfDate })
+    }
+
+    /// What the run leaves behind, and where.
+    fn places(&self, record: &Record, written: &Written) -> Vec<(&'static str, String)> {
+        let mut places = Vec::new();
+        let display = |path: &Path| self.session.workspace.display(path).to_string();
+        if let Some(page) = &written.page {
+            let refreshed = written.files.iter().any(|file| !file.starts_with(&self.subject.folder));
+            let stays = match written.kept {
+                Keep::Committed if !written.faults.is_empty() => ", not written: see below",
+                Keep::Committed if refreshed => ", refreshed: look at it, and commit it with its evidence",
+                Keep::Committed => ", which already says so",
+                Keep::Target if self.whole(record) => "; the committed one stays, for not every claim holds",
+                Keep::Target => "",
+            };
+            places.push(("page", display(page) + stays));
+        }
+        let file = |name: &str| display(&self.subject.folder.join(name));
+        places.push(("report", file("report.html")));
+        places.push(("for machines", format!("{}, {}", file("report.json"), file("junit.xml"))));
+        if let Some(kept) = self.session.kept() {
+            places.push(("cluster", kept.to_owned()));
+            let left = record.experiments.iter().filter(|experiment| !self.releases(experiment));
+            let left: Vec<&str> = left.map(|experiment| experiment.namespace.as_str()).collect();
+            if !left.is_empty() {
+                places.push(("namespaces", left.join(", ")));
+            }
+        }
+        places
     }
 
     fn record(&self, broke: Option<String>, evidence_began: Instant) -> Record {
@@ -175,14 +201,13 @@ impl<'a> Journal<'a> {
         }
     }
 
-    /// Only a whole run of the shipped lab, on the lab's own cluster of the pinned Kubernetes, may refresh what is committed.
-    fn keep(&self, record: &Record) -> Keep {
+    /// Whether this was the whole lab as shipped, on the lab's own cluster of the pinned Kubernetes, and its evidence may
+    /// take the place of what is committed.
+    fn whole(&self, record: &Record) -> bool {
         let (subject, args) = (self.subject, self.session.args);
         let shipped = subject.refreshes && args.values.is_none() && args.image.is_none();
         let own = args.cluster == ClusterArg::Kind && args.node_image.is_none();
-        let whole = subject.only.is_empty() && record.broke.is_none() && own;
-        let unbroken = record.experiments.iter().all(|experiment| experiment.failure.is_none());
-        if shipped && whole && unbroken { Keep::Committed } else { Keep::Target }
+        shipped && own && subject.only.is_empty() && record.broke.is_none()
     }
 
     /// The values that name an image which is not the chart's own.

@@ -1,53 +1,120 @@
-//! The last screen of a run: what failed and why, the points, and the slowest steps.
+//! What a run says when it ends: a line per experiment, and a last screen with what failed and why, the verdict, the
+//! points, the slowest steps, and where things lie.
 
-use std::fmt::Write;
 use std::time::Duration;
 
-use crate::evidence::Written;
-use crate::evidence::grade::written;
-use crate::evidence::record::Record;
-use crate::progress::{Progress, seconds};
+use crate::evidence::grade::{Outcome, written};
+use crate::evidence::record::{ExperimentRecord, Record, Verdict};
+use crate::evidence::summary::{Failure, Summary};
+use crate::progress::paint::Paint;
+use crate::progress::seconds;
 
 /// A value in a failure is shown up to this many characters; the report has all of it.
 const SHOWN_CHARS: usize = 300;
 
-/// The screen as text.
-pub fn text(record: &Record, evidence: &Written, progress: &Progress) -> String {
+/// The line of an experiment that ended: its verdict and points, or what failed.
+///
+/// # Errors
+/// The line, when not all of it holds.
+pub fn ended(record: &ExperimentRecord) -> Result<String, String> {
+    if let Some(failure) = &record.failure {
+        return Err(format!("broke: {}", failure.lines().next().unwrap_or_default()));
+    }
+    let judged = || record.claims.iter().filter(|claim| claim.verdict != Verdict::Skipped);
+    let holding = || judged().filter(|claim| claim.verdict == Verdict::Holds);
+    let (holds, all) = (holding().count(), judged().count());
+    let points = |earned: f64, of: f64| match of {
+        0.0 => String::new(),
+        _ => format!(", {} of {} points", written(earned), written(of)),
+    };
+    let points = points(holding().map(|claim| claim.points).sum(), judged().map(|claim| claim.points).sum());
+    let hold = if all == 1 { "claim holds" } else { "claims hold" };
+    match record.claims.len() - all {
+        _ if holds < all => Err(format!("{holds} of {all} {hold}{points}")),
+        0 => Ok(format!("{all} {hold}{points}")),
+        skipped => Ok(format!("{all} {hold}{points}, {skipped} skipped")),
+    }
+}
+
+/// The last screen.
+pub fn text(record: &Record, summary: &Summary, places: &[(&str, String)], paint: Paint) -> String {
     let mut out = String::new();
-    for failure in &evidence.summary.failures {
-        let name = failure.claim.as_deref().unwrap_or("broke");
-        let head = format!("{} · {name}", failure.experiment);
-        let _ =
-            writeln!(out, "{} {}: {}", progress.paint("31", "✗"), progress.paint("1", &head), failure.says);
-        if let Some(expected) = &failure.expected {
-            let _ = writeln!(out, "    expected  {}", words(expected));
-        }
-        for seen in &failure.seen {
-            let _ = writeln!(out, "    seen      {} = {}", words(&seen.part), short(&seen.value.to_string()));
-        }
-        if let Some(message) = &failure.message {
-            let _ = writeln!(out, "    because   {message}");
-        }
+    for (at, told) in summary.failures.iter().enumerate() {
+        let first = at == 0 || summary.failures[at - 1].experiment != told.experiment;
+        out += &failure(told, first, paint);
         out.push('\n');
     }
-    let grade = &evidence.grade;
-    let width = grade.criteria.iter().map(|criterion| criterion.title.chars().count()).max().unwrap_or(0);
-    for criterion in &grade.criteria {
-        let points = format!("{:>5} of {}", written(criterion.points), written(criterion.of));
-        let colour = if (criterion.points - criterion.of).abs() < 0.005 { "32" } else { "31" };
-        let _ = writeln!(out, "  {:<width$}  {}", criterion.title, progress.paint(colour, &points));
+    let (holding, judged) = summary.claims_hold;
+    let took = seconds(Duration::from_millis(record.duration_ms));
+    let claims = format!("{holding} of {judged} claims, {took}");
+    out += &match summary.grade.outcome {
+        Outcome::Holds => format!("{} every claim holds: {claims}\n", paint.good("✓")),
+        Outcome::Fails => format!("{} not every claim holds: {claims}\n", paint.bad("✗")),
+        Outcome::Broke => format!("{} the run broke: {claims}\n", paint.bad("✗")),
+    };
+    if !record.experiments.is_empty() {
+        out += &points(summary, paint);
     }
-    let total = format!("{:>5} of {}", written(grade.points), written(grade.of));
-    let _ = writeln!(out, "  {:<width$}  {}", "", progress.paint("1", &total));
-    let slowest = evidence.summary.slowest.iter().map(|step| {
-        format!("{}/{} {}", step.experiment, step.step, seconds(Duration::from_millis(step.duration_ms)))
+    out.push('\n');
+    let slowest = summary.slowest.iter().map(|step| {
+        format!("{:>7}  {} {}", seconds(Duration::from_millis(step.duration_ms)), step.experiment, step.step)
     });
-    let _ = writeln!(out, "\nslowest steps: {}", slowest.collect::<Vec<_>>().join(", "));
     let stages = record
         .stages
         .iter()
-        .map(|stage| format!("{} {}", stage.name, seconds(Duration::from_millis(stage.duration_ms))));
-    let _ = writeln!(out, "stages: {}", stages.collect::<Vec<_>>().join(", "));
+        .map(|stage| format!("{:>7}  {}", seconds(Duration::from_millis(stage.duration_ms)), stage.name));
+    let lists = [("slowest steps", slowest.collect::<Vec<_>>()), ("stages", stages.collect())];
+    for (title, lines) in &lists {
+        for (at, line) in lines.iter().enumerate() {
+            let title = if at == 0 { title } else { "" };
+            out += &format!("{}{line}\n", paint.dim(&format!("{title:<15}")));
+        }
+    }
+    for (title, place) in places {
+        out += &format!("{}{place}\n", paint.dim(&format!("{title:<15}")));
+    }
+    out
+}
+
+/// What does not hold: expected, seen, why, and with the first of an experiment what the cluster said meanwhile.
+fn failure(failure: &Failure, first: bool, paint: Paint) -> String {
+    let name = failure.claim.as_deref().unwrap_or("broke");
+    let head = format!("{} · {name}", failure.experiment);
+    let says = failure.says.trim_end().replace('\n', "\n    ");
+    let mut out = format!("{} {}: {says}\n", paint.bad("✗"), paint.strong(&head));
+    let mut line =
+        |title: &str, text: &str| out += &format!("    {}{text}\n", paint.dim(&format!("{title:<10}")));
+    if let Some(expected) = &failure.expected {
+        line("expected", &words(expected));
+    }
+    for seen in &failure.seen {
+        line("seen", &format!("{} = {}", words(&seen.part), short(&seen.value.to_string())));
+    }
+    if let Some(message) = &failure.message {
+        line("because", message);
+    }
+    for warning in failure.warnings.iter().filter(|warning| first && !failure.says.contains(*warning)) {
+        line("event", warning);
+    }
+    out
+}
+
+/// The points of each criterion, and in all.
+fn points(summary: &Summary, paint: Paint) -> String {
+    let grade = &summary.grade;
+    let width = grade.criteria.iter().map(|criterion| criterion.title.chars().count()).max().unwrap_or(0);
+    let mut out = String::new();
+    for criterion in &grade.criteria {
+        let points = format!("{:>5} of {}", written(criterion.points), written(criterion.of));
+        let whole = (criterion.points - criterion.of).abs() < 0.005;
+        let points = if whole { paint.good(&points) } else { paint.bad(&points) };
+        out += &format!("  {:<width$}  {points}\n", criterion.title);
+    }
+    let total = format!("{:>5} of {}", written(grade.points), written(grade.of));
+    out += &format!("  {:<width$}  {}\n", "", paint.strong(&total));
+    if grade.not_run > 0.0 {
+        out += &format!("  {} points were not part of this run\n", written(grade.not_run));
+    }
     out
 }
 
@@ -60,5 +127,42 @@ fn short(text: &str) -> String {
     match text.char_indices().nth(SHOWN_CHARS) {
         Some((end, _)) => format!("{}…", &text[..end]),
         None => text.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::evidence::{fixture, grade};
+    use crate::lab::spec::LabSpec;
+
+    fn screen((lab, record): (LabSpec, Record)) -> String {
+        let grade = grade::grade(&lab, &record, &grade::Headings::new());
+        let summary = Summary::of(&lab, &record, &grade);
+        text(&record, &summary, &[("report", "target/lab/report.html".to_owned())], Paint::none())
+    }
+
+    #[test]
+    fn a_run_in_which_all_holds_is_quiet() {
+        insta::assert_snapshot!(screen(fixture::passing()));
+    }
+
+    #[test]
+    fn a_run_with_failures_shows_everything_about_them_first() {
+        insta::assert_snapshot!(screen(fixture::failing()));
+    }
+
+    #[test]
+    fn an_experiment_ends_with_its_verdict_and_points_on_one_line() {
+        let (_, mut record) = fixture::passing();
+        let mut experiment = record.experiments.remove(0);
+        let holds = ended(&experiment).unwrap();
+        experiment.claims[0].verdict = Verdict::Skipped;
+        let skipped = ended(&experiment).unwrap();
+        experiment.claims[0].verdict = Verdict::Fails;
+        let fails = ended(&experiment).unwrap_err();
+        experiment.failure = Some("step `before`: no\nlast seen: nothing".to_owned());
+        let broke = ended(&experiment).unwrap_err();
+        insta::assert_snapshot!([holds, skipped, fails, broke].join("\n"));
     }
 }

@@ -169,9 +169,6 @@ impl<'a> Session<'a> {
             (entries.cluster.clone(), entries.client.clone())
         };
         if self.args.keep {
-            if cluster.is_some() {
-                progress.say("\nthe cluster is kept: cargo xtask shell looks around in it, cargo xtask cluster down removes it");
-            }
             return Ok(());
         }
         if self.args.cluster == ClusterArg::Kind {
@@ -185,6 +182,12 @@ impl<'a> Session<'a> {
             Some(cluster) => cluster.down(self.workspace, progress).await,
             None => Ok(()),
         }
+    }
+
+    /// What to do with a cluster that stays.
+    pub fn kept(&self) -> Option<&'static str> {
+        let stays = self.args.keep && self.entries().cluster.is_some();
+        stays.then_some("kept: cargo xtask shell looks around, cargo xtask cluster down removes it")
     }
 
     /// The stages so far.

@@ -8,6 +8,8 @@ mod visit;
 mod observe;
 mod await_;
 
+use std::time::Duration;
+
 use anyhow::Result;
 use serde_json::{Value as Json, json};
 
@@ -31,6 +33,30 @@ pub async fn perform(step: &Step, bench: &mut Bench<'_>) -> Result<Json> {
         Step::Await(step) => await_::await_(step, bench).await,
         Step::Hold(step) => hold(step.seconds, bench).await,
     }
+}
+
+/// What a person who watches is told of a step, and how long it may take: `await ready(pods["counter-0"])`.
+///
+/// A text that can't be filled in yet is told as it stands: the step itself will say what is wrong with it.
+pub fn told(step: &Step, bench: &Bench<'_>) -> (String, Option<Duration>) {
+    let text = |text: &str| bench.text(text).unwrap_or_else(|_| text.to_owned());
+    let release = |named: &Option<String>| named.clone().unwrap_or_else(|| bench.target.release.clone());
+    let pods = |named: &[String]| match named {
+        [] => "every pod".to_owned(),
+        named => named.iter().map(|pod| text(pod)).collect::<Vec<_>>().join(", "),
+    };
+    let (what, limit_s) = match step {
+        Step::Install(step) | Step::Upgrade(step) => (release(&step.release), Some(step.timeout_s)),
+        Step::Uninstall(step) => (release(&step.release), Some(step.timeout_s)),
+        Step::Run(step) => (text(&step.command), Some(step.timeout_s)),
+        Step::Exec(step) => (format!("in {}: {}", pods(&step.pods), text(&step.command)), None),
+        Step::Resolve(step) => (format!("{} names in {}", step.names.len(), pods(&step.pods)), None),
+        Step::Visit(step) => (format!("{} of {}", text(&step.path), pods(&step.pods)), None),
+        Step::Observe(step) => (step.name.clone(), None),
+        Step::Await(step) => (step.until.clone(), Some(step.timeout_s)),
+        Step::Hold(step) => (step.name.clone(), Some(step.seconds)),
+    };
+    (format!("{} {what}", step.kind()), limit_s.map(Duration::from_secs))
 }
 
 /// Lets a window of time pass: what happened in it is judged afterwards, on the timeline.
