@@ -20,21 +20,9 @@ impl Lock {
     /// # Errors
     /// The file can't be made or read.
     pub fn attempt(path: &Path) -> Result<Result<Self, String>> {
-        let open = || -> std::io::Result<File> {
-            std::fs::create_dir_all(path.parent().unwrap_or(Path::new(".")))?;
-            File::options().read(true).write(true).create(true).truncate(false).open(path)
-        };
-        let mut file = open().with_context(|| format!("cannot open the lock {}", path.display()))?;
+        let mut file = open(path)?;
         match file.try_lock() {
-            Ok(()) => {
-                let write = |file: &mut File| -> std::io::Result<()> {
-                    file.set_len(0)?;
-                    file.rewind()?;
-                    writeln!(file, "{}", std::process::id())
-                };
-                write(&mut file).with_context(|| format!("cannot write the lock {}", path.display()))?;
-                Ok(Ok(Self { _file: file }))
-            }
+            Ok(()) => Self::taken(file, path).map(Ok),
             Err(TryLockError::WouldBlock) => {
                 let mut holder = String::new();
                 // The holder may be between taking the lock and writing its pid: then it has no name yet.
@@ -89,20 +77,39 @@ impl Lock {
     /// # Errors
     /// As [`Lock::attempt`].
     pub async fn wait(path: &Path, waiting: impl FnOnce(&str)) -> Result<Self> {
-        let mut waiting = Some(waiting);
-        loop {
-            match Self::attempt(path)? {
-                Ok(lock) => return Ok(lock),
-                Err(holder) => {
-                    if let Some(waiting) = waiting.take() {
-                        waiting(&holder);
-                    }
-                }
-            }
-            // There is no event for a freed lock that could be awaited without a thread stuck in it.
-            tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+        match Self::attempt(path)? {
+            Ok(lock) => return Ok(lock),
+            Err(holder) => waiting(&holder),
         }
+        let (ours, freed) = tokio::sync::oneshot::channel();
+        let file = open(path)?;
+        // A thread of its own and none of the runtime's: when nobody waits any more the program ends without it.
+        std::thread::spawn(move || {
+            // Nobody to tell: dropped with the message, the lock is free for the next.
+            let _ = ours.send(file.lock().map(|()| file));
+        });
+        let locked = freed.await.context("the thread that waits for a lock was lost")?;
+        Self::taken(locked.with_context(|| format!("cannot lock {}", path.display()))?, path)
     }
+
+    /// Writes who has it.
+    fn taken(mut file: File, path: &Path) -> Result<Self> {
+        let mut write = || -> std::io::Result<()> {
+            file.set_len(0)?;
+            file.rewind()?;
+            writeln!(file, "{}", std::process::id())
+        };
+        write().with_context(|| format!("cannot write the lock {}", path.display()))?;
+        Ok(Self { _file: file })
+    }
+}
+
+fn open(path: &Path) -> Result<File> {
+    let open = || -> std::io::Result<File> {
+        std::fs::create_dir_all(path.parent().unwrap_or(Path::new(".")))?;
+        File::options().read(true).write(true).create(true).truncate(false).open(path)
+    };
+    open().with_context(|| format!("cannot open the lock {}", path.display()))
 }
 
 #[cfg(test)]
@@ -144,5 +151,16 @@ mod tests {
         let (second, holder) = tokio::join!(wait, free);
         second.unwrap();
         assert_eq!(holder, format!("process {}", std::process::id()));
+    }
+    #[tokio::test]
+    async fn who_stops_waiting_does_not_get_the_lock_later() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("build.lock");
+        let first = Lock::attempt(&path).unwrap().unwrap();
+        let wait = Lock::wait(&path, |_| ());
+        tokio::time::timeout(std::time::Duration::from_millis(50), wait).await.unwrap_err();
+        drop(first);
+        // The thread may have it for a moment; then it is free again.
+        Lock::wait(&path, |_| ()).await.unwrap();
     }
 }
