@@ -183,6 +183,9 @@ pub struct ImageArgs {
     /// Build twice, from two folders, and compare.
     #[arg(long)]
     pub verify: bool,
+    /// Compare two builds of the node image and of its parts instead; takes some minutes.
+    #[arg(long, requires = "verify")]
+    pub node: bool,
 }
 
 /// What to lay out in target/release-assets.

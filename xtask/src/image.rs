@@ -7,6 +7,7 @@ mod oci;
 pub mod inspect;
 pub mod contract;
 pub mod sbom;
+pub mod exercise;
 mod verify;
 
 use std::path::{Path, PathBuf};
@@ -14,9 +15,10 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 
-pub use verify::verify;
+pub use verify::{compare_values, verify};
 
 use crate::progress::{Progress, Task};
+use crate::surroundings::Surroundings;
 use crate::workspace::Workspace;
 
 /// The image's name. Its version is the chart's `appVersion`, and never `latest`: the kubelet would ask a
@@ -185,7 +187,7 @@ fn site(workspace: &Workspace) -> cargo::Site {
         root: workspace.root.clone(),
         target: folder(workspace),
         log: workspace.logs().join("image.log"),
-        surroundings: vec![],
+        surroundings: Surroundings::HERE,
     }
 }
 

@@ -17,6 +17,8 @@ mod checks;
 mod bench;
 mod release;
 mod command;
+mod digest;
+mod surroundings;
 mod progress;
 mod interrupt;
 mod lock;
@@ -30,6 +32,7 @@ use anyhow::Result;
 use clap::Parser;
 
 use crate::cli::{BenchArg, Cli, ClusterAction, ClusterArg, GradeArgs, LabArgs, RunArgs, Subcommands};
+use crate::cluster::node_image::{self, Depth};
 use crate::exit::Exit;
 use crate::lab::Lab;
 use crate::lock::Lock;
@@ -140,6 +143,18 @@ async fn set_up(workspace: &Workspace, progress: &Progress) -> Result<Exit> {
 }
 
 async fn build_image(workspace: &Workspace, args: &cli::ImageArgs, progress: &Progress) -> Result<Exit> {
+    if args.node {
+        let go = tools::gomod::Go::find().await?;
+        let verdict = node_image::verify(workspace, &go, progress, Depth::Parts).await?;
+        for difference in &verdict.differences {
+            println!("{difference}");
+        }
+        for known in &verdict.known {
+            println!("known: {known}");
+        }
+        println!("{} sha256:{}", node_image::reference(workspace, &go), verdict.id);
+        return Ok(if verdict.differences.is_empty() { Exit::Holds } else { Exit::ClaimFails });
+    }
     if args.verify {
         let verdict = image::verify(workspace, progress, args.builder).await?;
         for difference in &verdict.differences {

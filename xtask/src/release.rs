@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
 
 use crate::cli::ReleaseArgs;
 use crate::command::Command;
+use crate::digest::sha256;
 use crate::exit::{BadInput, Exit};
 use crate::image;
 use crate::image::contract::{NAME, VERSION};
@@ -130,7 +130,7 @@ pub fn gather(built: &Path, out: &Path, variable: impl Fn(&str) -> Option<String
     for file in files_below(out)? {
         let bytes = fs::read(&file).with_context(|| format!("could not read {}", file.display()))?;
         let name = file.file_name().expect("a file has a name").to_string_lossy();
-        checksums += &format!("{:x}  {name}\n", Sha256::digest(bytes));
+        checksums += &format!("{}  {name}\n", sha256(&bytes));
     }
     write(&out.join(CHECKSUMS), &checksums)
 }

@@ -10,12 +10,14 @@ use anyhow::{Context, Result, anyhow, ensure};
 
 use crate::checks::{self, Outcome};
 use crate::cli::TestArgs;
+use crate::cluster::node_image::{self, Depth};
 use crate::command::Command;
 use crate::exit::Exit;
 use crate::image::{self, Builder};
 use crate::lab::{self, Lab};
 use crate::progress::{Progress, Task};
 use crate::setup::{self, Environment, Need};
+use crate::tools::gomod::Go;
 use crate::workspace::Workspace;
 
 /// What a cold build of everything may take on a slow machine.
@@ -47,6 +49,8 @@ pub async fn test(workspace: &Workspace, args: &TestArgs, progress: &Progress) -
     surroundings(workspace, progress, environment.as_ref(), &mut tally).await;
     tally.check(progress, "image twice", twice_the_same(workspace, progress)).await;
     if let Some(environment) = &environment {
+        tally.check(progress, "image in a container", in_container(workspace, environment, progress)).await;
+        tally.check(progress, "node image twice", node_twice(workspace, environment, progress)).await;
         cluster(workspace, environment, &program, progress, &mut tally).await;
     }
     println!("{} passed, {} failed, {} skipped", tally.passed, tally.failed, tally.skipped);
@@ -111,6 +115,31 @@ async fn twice_the_same(workspace: &Workspace, progress: &Progress) -> Result<Ou
     let breaches: Vec<String> = verdict.image.breaches()?.iter().map(ToString::to_string).collect();
     ensure!(breaches.is_empty(), "the image breaks its contract\n{}", breaches.join("\n"));
     Ok(Outcome::Passed(verdict.image.digest))
+}
+
+/// What the lab types into pods is typed into a container of the image.
+async fn in_container(
+    workspace: &Workspace,
+    environment: &Environment,
+    progress: &Progress,
+) -> Result<Outcome> {
+    let image = image::build(workspace, progress, Builder::Auto).await?;
+    let typed = image::exercise::exercise(&environment.kind()?.engine, &image).await?;
+    Ok(Outcome::Passed(format!("{typed} commands end as they should, as {}", image::contract::USER)))
+}
+
+/// The node image is put together again, elsewhere, where it is one that was made here.
+async fn node_twice(
+    workspace: &Workspace,
+    environment: &Environment,
+    progress: &Progress,
+) -> Result<Outcome> {
+    if !environment.kind()?.node_image.built {
+        return Ok(Outcome::Skipped("it is kind's own, which was pulled by its digest".to_owned()));
+    }
+    let verdict = node_image::verify(workspace, &Go::find().await?, progress, Depth::Image).await?;
+    ensure!(verdict.differences.is_empty(), "two builds differ\n{}", verdict.differences.join("\n"));
+    Ok(Outcome::Passed(format!("but for {}", verdict.known.join(", "))))
 }
 
 /// The lab on a real cluster, the charts under which it must turn red, and what is left after it.

@@ -1,6 +1,7 @@
 //! kind, kubectl and helm: found on `PATH` when the version fits, else built from pinned Go modules.
 
 pub mod gomod;
+pub mod elf;
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -116,15 +117,16 @@ pub fn on_path(name: &str) -> Vec<PathBuf> {
 /// # Errors
 /// There is none.
 pub fn static_busybox() -> Result<PathBuf> {
-    on_path("busybox")
-        .into_iter()
-        .find(|path| std::fs::read(path).is_ok_and(|elf| is_static(&elf)))
-        .ok_or_else(|| anyhow!("there is no static busybox on PATH\nnext: apt-get install busybox-static"))
+    first_static(on_path("busybox")).ok_or_else(|| {
+        anyhow!(
+            "there is no static busybox on PATH for the images' shell\n\
+             next: apt-get install busybox-static (Debian, Ubuntu), or cargo xtask setup"
+        )
+    })
 }
 
-/// A program that names no loader is a static one.
-fn is_static(elf: &[u8]) -> bool {
-    !elf.windows(8).any(|part| part == b"/ld-linu" || part == b"/ld-musl")
+fn first_static(paths: Vec<PathBuf>) -> Option<PathBuf> {
+    paths.into_iter().find(|path| std::fs::read(path).is_ok_and(|binary| elf::is_static(&binary)))
 }
 
 fn in_folders(name: &str, path: &OsStr) -> Vec<PathBuf> {
@@ -223,5 +225,16 @@ mod tests {
         }
         let path = std::env::join_paths([without.path(), with.path(), with.path()]).unwrap();
         assert_eq!(in_folders("kind", &path), [with.path().join("kind")]);
+    }
+    #[test]
+    fn the_first_busybox_is_passed_over_when_it_is_dynamic() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut elf = vec![0; 64];
+        elf[..6].copy_from_slice(b"\x7fELF\x02\x01");
+        let [dynamic, fixed] = ["dynamic", "static"].map(|name| dir.path().join(name));
+        std::fs::copy(std::env::current_exe().unwrap(), &dynamic).unwrap();
+        std::fs::write(&fixed, elf).unwrap();
+        assert_eq!(first_static(vec![dynamic.clone(), fixed.clone()]), Some(fixed));
+        assert_eq!(first_static(vec![dynamic]), None);
     }
 }

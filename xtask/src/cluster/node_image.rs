@@ -1,29 +1,36 @@
 //! The node image: kind's own by digest when a registry answers, otherwise made here of Go modules and
 //! Debian packages.
 
+mod assembly;
 mod archive;
 mod components;
 mod debian;
 mod root;
 mod store;
+mod verify;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
 use futures::future::try_join_all;
 
 use crate::cluster::engine::Engine;
+use crate::digest::sha256;
 use crate::lock::Lock;
 use crate::pins;
 use crate::progress::{Progress, Task};
-use crate::tools::gomod::{CNI, CONTAINERD, COREDNS, ETCD, Go, KIND, KUBERNETES, LOCAL_PATH, NODE_MODULES};
-use crate::tools::static_busybox;
+use crate::surroundings::Surroundings;
+use crate::tools::gomod::{Go, KIND, NODE_MODULES};
 use crate::workspace::Workspace;
 
-use archive::{Image, Layer};
-use components::KindSays;
+use assembly::{Parts, Site};
 
+pub use verify::{Depth, verify};
+
+/// What an image made here is called.
+const NAME: &str = "localhost/statefulset-lab/node";
 /// Registries that don't answer by then are taken for absent.
 const REGISTRY_DEADLINE: Duration = Duration::from_secs(20);
 /// kind's node image has about 400 MB.
@@ -121,22 +128,6 @@ fn full_name(reference: &str) -> String {
     format!("{registry}{name}@{digest}")
 }
 
-/// What a node image is made of, as folders and files on this machine.
-struct Parts {
-    kubernetes: PathBuf,
-    containerd: PathBuf,
-    coredns: PathBuf,
-    etcd: PathBuf,
-    cni: PathBuf,
-    local_path: PathBuf,
-    /// Debian for the node.
-    root: PathBuf,
-    /// Debian's tools for kube-proxy.
-    proxy: PathBuf,
-    busybox: PathBuf,
-    pause: PathBuf,
-}
-
 /// Makes the image unless it is there. Its modules must have been built.
 ///
 /// # Errors
@@ -151,7 +142,7 @@ pub async fn build(
     let image = NodeImage { reference: reference.clone(), built: true };
     let dir = workspace.cache.join("node");
     std::fs::create_dir_all(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
-    let (root, proxy) = debian(workspace, progress).await?;
+    let debian = debian(workspace, progress).await?;
 
     let task = progress.start("node image");
     let waits = |holder: &str| task.note(format!("waits for {holder}, which makes it"));
@@ -161,63 +152,9 @@ pub async fn build(
         return Ok(image);
     }
     let work = lock.workplace(&dir, "image")?;
-    let work = work.path();
-
-    task.note("reads the sources of kind and of pause");
-    let kind = go.source(workspace, &KIND, "sigs.k8s.io/kind").await?;
-    let kubernetes = go.source(workspace, &KUBERNETES, "k8s.io/kubernetes").await?;
-    let says = KindSays::read(&kind)?;
-    let built = |module: &'static crate::tools::gomod::Module| {
-        module.built(workspace, go).ok_or_else(|| anyhow!("{} has not been built", module.name))
-    };
-    let parts = Parts {
-        kubernetes: built(&KUBERNETES)?,
-        containerd: built(&CONTAINERD)?,
-        coredns: built(&COREDNS)?,
-        etcd: built(&ETCD)?,
-        cni: built(&CNI)?,
-        local_path: built(&LOCAL_PATH)?,
-        root,
-        proxy,
-        busybox: static_busybox()?,
-        pause: components::compile_pause(&kubernetes, work).await?,
-    };
-    let wanted = components::kubeadm_images(&parts).await?;
-    let base_spec = root::base_spec(&parts.containerd).await?;
-
-    task.note("writes the images of the control plane");
-    let containerd = parts.containerd.clone();
-    let (parts, says) = (std::sync::Arc::new(parts), std::sync::Arc::new(says));
-    let images = work.join("images.tar");
-    let control_plane = {
-        let (parts, says, work, images) = (parts.clone(), says.clone(), work.to_owned(), images.clone());
-        blocking(move || archive::write(&components::images(&parts, &wanted, &says, &work)?, &images))
-    };
-    let node = {
-        let (parts, work) = (parts.clone(), work.to_owned());
-        blocking(move || {
-            let node = root::layer(&parts, &kind, &says, &base_spec, &work)?;
-            Ok((Layer::of(parts.root.clone())?, node))
-        })
-    };
-    let ((), (debian, node)) = tokio::try_join!(control_plane, node)?;
-
-    task.note("imports them into the node's containerd");
-    let store = store::import(&containerd, &images, work).await?;
-    remove(&images)?;
-
-    task.note("puts the node together");
-    let archive = work.join("node.tar");
-    let write = {
-        let (work, archive, reference) = (work.to_owned(), archive.clone(), reference.clone());
-        move || {
-            let store = store::layer(&store, &work)?;
-            let image =
-                Image { tags: vec![reference], layers: vec![debian, node, store], config: root::config() };
-            archive::write(&[image], &archive)
-        }
-    };
-    blocking(write).await?;
+    let parts = Arc::new(Parts::gather(workspace, go, debian).await?);
+    let site = Site { work: work.path(), surroundings: Surroundings::HERE };
+    let archive = assembly::assemble(&parts, &reference, &site, &task).await?;
     task.note(format!("loads it into {}", engine.name()));
     engine
         .command()
@@ -230,14 +167,35 @@ pub async fn build(
     if engine.image_id(&reference).await.is_none() {
         return Err(anyhow!("{} took the node image but does not know {reference}", engine.name()));
     }
+    let pruned = match prune(engine, &reference).await {
+        0 => String::new(),
+        images => format!(", {images} of earlier pins removed"),
+    };
     let size = std::fs::metadata(&archive).map_or(0, |meta| meta.len());
     task.done(&format!(
-        "Kubernetes {} on Debian {}, {} MB",
+        "Kubernetes {} on Debian {}, {} MB{pruned}",
         pins::KUBERNETES,
         pins::NODE_DEBIAN,
         size / 1_000_000
     ));
     Ok(image)
+}
+
+/// Removes the images that were made here of earlier pins, most of a gigabyte each, and says how many: one that a
+/// cluster is made of the engine keeps.
+async fn prune(engine: &Engine, keep: &str) -> usize {
+    let listed = engine.command().args(["images", "--format", "{{.Repository}}:{{.Tag}}"]).read().await;
+    let listed = listed.unwrap_or_default();
+    let mut pruned = 0;
+    for image in others(&listed, keep) {
+        let removed = engine.command().args(["image", "rm", image]).output().await;
+        pruned += usize::from(removed.is_ok_and(|output| output.status == 0));
+    }
+    pruned
+}
+
+fn others<'a>(listed: &'a str, keep: &str) -> impl Iterator<Item = &'a str> {
+    listed.lines().filter(move |image| image.starts_with(&format!("{NAME}:")) && *image != keep)
 }
 
 /// The two Debian filesystems: while Go compiles, the network is free for them.
@@ -268,12 +226,8 @@ pub fn reference(workspace: &Workspace, go: &Go) -> String {
         text += &format!("\n{}", debian.recipe());
     }
     text += &format!("\n{RECIPE} {}", root::recipe());
-    let key = &archive::sha256(text.as_bytes())[..12];
-    format!("localhost/statefulset-lab/node:{}-{key}", pins::KUBERNETES)
-}
-
-fn remove(path: &Path) -> Result<()> {
-    std::fs::remove_file(path).with_context(|| format!("cannot remove {}", path.display()))
+    let key = &sha256(text.as_bytes())[..12];
+    format!("{NAME}:{}-{key}", pins::KUBERNETES)
 }
 
 /// Go's and the image specification's name of this machine's architecture.
@@ -283,10 +237,6 @@ pub fn architecture() -> &'static str {
         "aarch64" => "arm64",
         other => other,
     }
-}
-
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
-    tokio::task::spawn_blocking(work).await.context("a worker thread was lost")?
 }
 
 #[cfg(test)]
@@ -309,6 +259,14 @@ mod tests {
         std::fs::create_dir_all(&pins).unwrap();
         std::fs::write(pins.join("go.mod"), "module m\n").unwrap();
         assert_ne!(before, reference(&workspace, &go));
+    }
+
+    #[test]
+    fn only_our_own_images_are_of_earlier_pins() {
+        let listed = "localhost/statefulset-lab/node:v1-a\nlocalhost/statefulset-lab/node:v2-b\n\
+            localhost/statefulset-lab/node-of-somebody:v1\ndocker.io/kindest/node:v1.37.0\n<none>:<none>\n";
+        let found: Vec<&str> = others(listed, "localhost/statefulset-lab/node:v2-b").collect();
+        assert_eq!(found, ["localhost/statefulset-lab/node:v1-a"]);
     }
 
     #[test]

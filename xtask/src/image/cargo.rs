@@ -13,6 +13,9 @@ use super::oci::{Contents, Layer};
 use super::sbom::Part;
 use crate::command::Command;
 use crate::progress::Task;
+use crate::surroundings::Surroundings;
+use crate::tools::elf::is_static;
+use crate::tools::static_busybox;
 
 /// User and group the counter runs as, as [`contract::USER`] has them.
 const UID: u32 = 65532;
@@ -30,8 +33,8 @@ pub struct Site {
     pub target: PathBuf,
     /// Where the build's output is kept.
     pub log: PathBuf,
-    /// Environment variables, and with `umask` the process's mask: none of them may change a byte of the image.
-    pub surroundings: Vec<(&'static str, &'static str)>,
+    /// None of them may change a byte of the image.
+    pub surroundings: Surroundings,
 }
 
 /// What the machine gives to the image, besides the sources.
@@ -154,7 +157,9 @@ pub async fn build(site: &Site, parts: &Parts, revision: &str, task: &Task) -> R
 /// cargo home or registry mirror makes the same bytes.
 async fn compile(site: &Site, parts: &Parts, task: &Task) -> Result<Vec<u8>> {
     // The sources of the crates have to be there before their folders can be named.
-    let cargo = |args: &[&str]| at(site, "cargo").args(args).deadline(BUILD_DEADLINE);
+    let cargo = |args: &[&str]| {
+        site.surroundings.command("cargo").dir(&site.root).args(args).deadline(BUILD_DEADLINE)
+    };
     let on_line = |line: &str| task.note(line.trim());
     cargo(&["fetch", "--locked", "--target", &parts.host]).logged(&site.log, on_line).await?;
     let mut flags = vec!["-Ctarget-feature=+crt-static".to_owned()];
@@ -202,20 +207,6 @@ async fn compile(site: &Site, parts: &Parts, task: &Task) -> Result<Vec<u8>> {
 /// Where the counter lies once it is compiled.
 pub fn binary(site: &Site, parts: &Parts) -> PathBuf {
     site.target.join(&parts.host).join("release/counter")
-}
-
-/// A command at the site, in its surroundings.
-fn at(site: &Site, program: &str) -> Command {
-    let umask = site.surroundings.iter().find(|(key, _)| *key == "umask");
-    let command = match umask {
-        Some((_, mask)) => {
-            let script = format!("umask {mask}; exec \"$@\"");
-            Command::new("sh").args(["-c", &script, "sh", program])
-        }
-        None => Command::new(program),
-    };
-    let variables = site.surroundings.iter().filter(|(key, _)| *key != "umask");
-    variables.fold(command.dir(&site.root), |command, (key, value)| command.env(key, value))
 }
 
 fn base_layer(busybox: &[u8], applets: &str) -> Layer {
@@ -273,36 +264,6 @@ fn busybox_version(said: &str) -> Option<&str> {
     said.strip_prefix("BusyBox v")?.split_whitespace().next()
 }
 
-fn static_busybox() -> Result<PathBuf> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let folders = std::env::split_paths(&path).chain(["/bin".into(), "/usr/bin".into()]);
-    find_static("busybox", folders).context(
-        "there is no static busybox for the image's shell\n\
-         next: apt-get install busybox-static (Debian, Ubuntu), or cargo xtask setup",
-    )
-}
-
-/// The first of `folders` whose `program` is static: Debian's busybox package, without -static, is not.
-fn find_static(program: &str, folders: impl Iterator<Item = PathBuf>) -> Option<PathBuf> {
-    folders
-        .map(|folder| folder.join(program))
-        .find(|path| std::fs::read(path).is_ok_and(|binary| is_static(&binary)))
-}
-
-/// Whether an ELF binary names no interpreter, so that the kernel alone can start it.
-fn is_static(elf: &[u8]) -> bool {
-    const PT_INTERP: [u8; 4] = 3_u32.to_le_bytes();
-    let field = |at: usize| elf.get(at..at + 2).map(|b| usize::from(u16::from_le_bytes([b[0], b[1]])));
-    // 64-bit little-endian, as every CPU this runs on: headers start at e_phoff, their count is e_phnum.
-    if !elf.starts_with(b"\x7fELF\x02\x01") {
-        return false;
-    }
-    let (Some(start), Some(size), Some(count)) = (field(32), field(54), field(56)) else {
-        return false;
-    };
-    (0..count).all(|i| elf.get(start + i * size..start + i * size + 4).is_some_and(|kind| kind != PT_INTERP))
-}
-
 fn cargo_home() -> Result<PathBuf> {
     std::env::var_os("CARGO_HOME")
         .map(PathBuf::from)
@@ -320,43 +281,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_dynamic_binary_is_not_taken_for_a_static_one() {
-        // The test itself is linked dynamically.
-        let ourselves = std::fs::read(std::env::current_exe().unwrap()).unwrap();
-        assert!(!is_static(&ourselves));
-        assert!(!is_static(b"#!/bin/sh\n"));
-        assert!(!is_static(&ourselves[..60]), "a torn file is no program");
-    }
-
-    #[test]
-    fn an_elf_file_without_an_interpreter_is_static() {
-        let mut elf = vec![0; 64 + 56];
-        elf[..6].copy_from_slice(b"\x7fELF\x02\x01");
-        (elf[32], elf[54], elf[56]) = (64, 56, 1);
-        elf[64] = 1;
-        assert!(is_static(&elf));
-        elf[64] = 3;
-        assert!(!is_static(&elf));
-    }
-
-    #[test]
     fn busybox_tells_its_version_in_its_first_line() {
         let said =
             "BusyBox v1.35.0 (Debian 1:1.35.0-4+deb12u1+b1) multi-call binary.\nBusyBox is copyrighted";
         assert_eq!(busybox_version(said), Some("1.35.0"));
         assert_eq!(busybox_version("sh: not found"), None);
-    }
-
-    #[test]
-    fn the_first_busybox_is_passed_over_when_it_is_dynamic() {
-        let dir = tempfile::tempdir().unwrap();
-        let folders = ["first", "second", "third"].map(|name| dir.path().join(name));
-        let mut elf = vec![0; 64];
-        elf[..6].copy_from_slice(b"\x7fELF\x02\x01");
-        std::fs::create_dir(&folders[1]).unwrap();
-        std::fs::create_dir(&folders[2]).unwrap();
-        std::fs::copy(std::env::current_exe().unwrap(), folders[1].join("busybox")).unwrap();
-        std::fs::write(folders[2].join("busybox"), elf).unwrap();
-        assert_eq!(find_static("busybox", folders.clone().into_iter()), Some(folders[2].join("busybox")));
     }
 }

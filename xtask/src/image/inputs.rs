@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use sha2::{Digest, Sha256};
 
-use super::oci::sha256;
 use crate::command::Command;
+use crate::digest::sha256;
 
 /// What of the checkout goes into the image. A path that isn't there is as good as an empty one.
 const SOURCES: [&str; 5] = ["app", "Cargo.toml", "Cargo.lock", "rust-toolchain.toml", ".cargo/config.toml"];

@@ -10,8 +10,9 @@ use anyhow::{Context, Result, bail, ensure};
 use flate2::read::GzDecoder;
 use oci_spec::image::ImageConfiguration;
 use serde_json::Value;
-use sha2::{Digest, Sha256};
 use tar::EntryType;
+
+use crate::digest::sha256;
 
 /// Links followed before a path is taken for a loop, as Linux does.
 const LINKS: usize = 40;
@@ -149,7 +150,7 @@ impl Members {
 }
 
 fn digest(bytes: &[u8]) -> String {
-    format!("sha256:{:x}", Sha256::digest(bytes))
+    format!("sha256:{}", sha256(bytes))
 }
 
 /// Content without its compression.

@@ -11,7 +11,8 @@ use oci_spec::image::{
 };
 use serde::Serialize;
 use serde_json::json;
-use sha2::{Digest, Sha256};
+
+use crate::digest::sha256;
 
 /// Every time in an archive. The real ones would make two builds of the same tree differ.
 const EPOCH: &str = "1970-01-01T00:00:00Z";
@@ -226,11 +227,6 @@ fn canonical(document: &impl Serialize) -> Result<Vec<u8>> {
     let mut value = serde_json::to_value(document)?;
     value.sort_all_objects();
     Ok(serde_json::to_vec(&value)?)
-}
-
-/// The SHA-256 of `content` in hexadecimal.
-pub fn sha256(content: &[u8]) -> String {
-    Sha256::digest(content).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]

@@ -10,16 +10,8 @@ use super::oci::{Contents, Layer};
 use super::{Builder, Image, build_with, cargo, inputs, nix, oci, site};
 use crate::command::Command;
 use crate::progress::{Progress, Task};
+use crate::surroundings::Surroundings;
 use crate::workspace::Workspace;
-
-/// Surroundings that no image may depend on.
-const ELSEWHERE: [(&str, &str); 5] = [
-    ("umask", "077"),
-    ("LC_ALL", "tr_TR.UTF-8"),
-    ("LANG", "tr_TR.UTF-8"),
-    ("TZ", "Pacific/Kiritimati"),
-    ("USER", "nobody"),
-];
 
 /// What two builds of the same sources came to.
 #[derive(Debug)]
@@ -76,7 +68,7 @@ async fn build_elsewhere(
         root: elsewhere.path().join("another checkout"),
         target: elsewhere.path().join("another target"),
         log: workspace.logs().join("image-verify.log"),
-        surroundings: ELSEWHERE.to_vec(),
+        surroundings: Surroundings::ELSEWHERE,
     };
     copy_sources(&workspace.root, &site.root).await?;
     cargo::build(&site, parts, revision, task).await
@@ -137,7 +129,8 @@ fn compare_layers(first: &Layer, second: &Layer) -> Vec<String> {
     differences
 }
 
-fn compare_values(at: &str, first: &Value, second: &Value, differences: &mut Vec<String>) {
+/// Adds to `differences` the fields of the second JSON document that are not as in the first.
+pub fn compare_values(at: &str, first: &Value, second: &Value, differences: &mut Vec<String>) {
     match (first, second) {
         (Value::Object(one), Value::Object(other)) => {
             for key in one.keys().chain(other.keys().filter(|key| !one.contains_key(*key))) {

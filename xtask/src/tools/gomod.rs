@@ -4,7 +4,6 @@
 //! its place and renamed when whole, so a build that was interrupted is never taken for a finished one,
 //! and a changed pin builds that module alone.
 
-use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -16,6 +15,7 @@ use crate::command::{Command, CommandFailed};
 use crate::lock::Lock;
 use crate::pins;
 use crate::progress::Progress;
+use crate::surroundings::Surroundings;
 use crate::tools::{on_path, parse_version};
 use crate::workspace::{Workspace, copy_folder};
 
@@ -164,10 +164,12 @@ impl Go {
         self.version >= pins::GO
     }
 
-    fn command(&self, workspace: &Workspace) -> Command {
-        Command::new(&self.path)
-            .env("GOCACHE", workspace.cache.join("go-build"))
-            .env("GOMODCACHE", workspace.cache.join("go-mod"))
+    fn command(&self, site: &Site) -> Command {
+        site.surroundings
+            .command(&self.path)
+            .dir(&site.pins)
+            .env("GOCACHE", &site.build_cache)
+            .env("GOMODCACHE", &site.module_cache)
             .env("GOFLAGS", FLAGS)
             .env("CGO_ENABLED", "0")
             .env("GOTOOLCHAIN", "local")
@@ -181,14 +183,13 @@ impl Go {
     /// # Errors
     /// It can't be downloaded.
     pub async fn source(&self, workspace: &Workspace, pins: &Module, module: &str) -> Result<PathBuf> {
-        let answer = self
-            .command(workspace)
-            .args(["mod", "download", "-json", module])
-            .dir(pins.pins(workspace))
-            .deadline(Duration::from_secs(300))
-            .read()
-            .await
-            .map_err(|error| explain(error, workspace, module))?;
+        let source = self.source_at(&Site::of(pins, workspace), module).await;
+        source.map_err(|error| explain(error, workspace, module))
+    }
+
+    async fn source_at(&self, site: &Site, module: &str) -> Result<PathBuf> {
+        let download = self.command(site).args(["mod", "download", "-json", module]);
+        let answer = download.deadline(Duration::from_secs(300)).read().await?;
         let answer: serde_json::Value = serde_json::from_str(&answer)
             .with_context(|| format!("`go mod download {module}` answered oddly"))?;
         let dir = answer["Dir"].as_str();
@@ -196,6 +197,27 @@ impl Go {
     }
 }
 
+/// Where a module is compiled, and in what surroundings: no byte of a program depends on either.
+struct Site {
+    pins: PathBuf,
+    build_cache: PathBuf,
+    module_cache: PathBuf,
+    surroundings: Surroundings,
+}
+
+impl Site {
+    fn of(module: &Module, workspace: &Workspace) -> Self {
+        Self {
+            pins: module.pins(workspace),
+            build_cache: workspace.cache.join("go-build"),
+            module_cache: workspace.cache.join("go-mod"),
+            surroundings: Surroundings::HERE,
+        }
+    }
+}
+
+/// Where a changed dependency lies, seen from the pins: a program holds this path, and so none of this machine.
+const CHANGED: &str = "./changed";
 const FLAGS: &str = "-trimpath -modcacherw -buildvcs=false";
 const LINK: &str = "-s -w";
 
@@ -231,7 +253,7 @@ impl Module {
             hash.update(text);
         }
         if let Some(change) = self.change {
-            hash.update(format!("{change:?}"));
+            hash.update(format!("{change:?} {CHANGED}"));
         }
         hash.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
     }
@@ -241,25 +263,21 @@ impl Module {
         workspace.cache.join("tools").join(name)
     }
 
-    /// Makes a changed copy of a dependency in `folder`, and the arguments that have it built in its place.
-    async fn changed(&self, workspace: &Workspace, go: &Go, folder: &Path) -> Result<Vec<OsString>> {
-        let Some(Change { module, file, find, replace }) = self.change else { return Ok(vec![]) };
-        let (copy, pins) = (folder.join("changed"), self.pins(workspace));
-        copy_folder(&go.source(workspace, self, module).await?, &copy)
+    /// The pins in `folder`, with a changed copy of a dependency in its place.
+    async fn changed(&self, go: &Go, site: &Site, folder: &Path, change: Change) -> Result<PathBuf> {
+        let Change { module, file, find, replace } = change;
+        let pins = folder.join("changed");
+        let copy = pins.join(CHANGED);
+        let source = go.source_at(site, module).await?;
+        copy_folder(&site.pins, &pins)
+            .and_then(|()| copy_folder(&source, &copy))
             .with_context(|| format!("cannot copy {module} to {}", copy.display()))?;
-        let file = copy.join(file);
-        let text =
-            std::fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
-        ensure!(text.matches(find).count() == 1, "`{find}` does not stand once in {}", file.display());
-        let mut pinned = std::fs::read_to_string(pins.join("go.mod")).context("cannot read go.mod")?;
-        pinned += &format!("\nreplace {module} => {}\n", copy.display());
-        std::fs::write(&file, text.replace(find, replace))
-            .and_then(|()| std::fs::write(folder.join("go.mod"), pinned))
-            .and_then(|()| std::fs::copy(pins.join("go.sum"), folder.join("go.sum")))
-            .with_context(|| format!("cannot write below {}", folder.display()))?;
-        let mut modfile = OsString::from("-modfile=");
-        modfile.push(folder.join("go.mod"));
-        Ok(vec![modfile])
+        edit(&copy.join(file), |text| {
+            ensure!(text.matches(find).count() == 1, "`{find}` does not stand in it once");
+            Ok(text.replace(find, replace))
+        })?;
+        edit(&pins.join("go.mod"), |text| Ok(text + &format!("\nreplace {module} => {CHANGED}\n")))?;
+        Ok(pins)
     }
 
     /// The folder of its programs, when it has been built from the present pins.
@@ -286,35 +304,21 @@ impl Module {
             return Ok(bin);
         }
         let unfinished = lock.workplace(&tools, self.name)?;
-        let bin = unfinished.path().join("bin");
-        std::fs::create_dir(&bin).with_context(|| format!("cannot make {}", bin.display()))?;
-        let mut output = bin.clone().into_os_string();
-        // With the slash, go puts one file per package into the folder.
-        output.push("/");
         let mut compiled = 0;
         let about = estimate(self.cold_s);
         task.note(format!("{about}; go: looks at its cache"));
         let log = workspace.logs().join(format!("build-{}.log", self.name));
-        let changed = self.changed(workspace, go, unfinished.path()).await?;
-        go.command(workspace)
-            .args(["build", "-v", "-ldflags"])
-            .arg(format!("{LINK} {}", self.link).trim_end())
-            .args(changed)
-            .arg("-o")
-            .arg(output)
-            .args(self.packages)
-            .dir(self.pins(workspace))
-            .deadline(Duration::from_secs(3600))
-            .logged(&log, |line| {
-                if line.starts_with("go: downloading ") {
-                    task.note(format!("{about}; {line}"));
-                } else {
-                    compiled += 1;
-                    task.note(format!("{about}; go: {compiled} packages compiled"));
-                }
-            })
-            .await
-            .map_err(|error| explain(error, workspace, self.name))?;
+        let on_line = |line: &str| {
+            if line.starts_with("go: downloading ") {
+                task.note(format!("{about}; {line}"));
+            } else {
+                compiled += 1;
+                task.note(format!("{about}; go: {compiled} packages compiled"));
+            }
+        };
+        let site = Site::of(self, workspace);
+        let bin = self.compile(go, &site, unfinished.path(), &log, on_line).await;
+        let bin = bin.map_err(|error| explain(error, workspace, self.name))?;
         for link in self.links {
             std::os::unix::fs::symlink(self.name, bin.join(link))
                 .with_context(|| format!("cannot link {link} to {}", self.name))?;
@@ -326,6 +330,68 @@ impl Module {
         task.done(&format!("{compiled} packages compiled"));
         Ok(place.join("bin"))
     }
+
+    /// Compiles it into the folder `bin` in `work`.
+    async fn compile(
+        &self,
+        go: &Go,
+        site: &Site,
+        work: &Path,
+        log: &Path,
+        on_line: impl FnMut(&str),
+    ) -> Result<PathBuf> {
+        let bin = work.join("bin");
+        std::fs::create_dir(&bin).with_context(|| format!("cannot make {}", bin.display()))?;
+        let mut output = bin.clone().into_os_string();
+        // With the slash, go puts one file per package into the folder.
+        output.push("/");
+        let pins = match self.change {
+            Some(change) => self.changed(go, site, work, change).await?,
+            None => site.pins.clone(),
+        };
+        go.command(site)
+            .dir(pins)
+            .args(["build", "-v", "-ldflags"])
+            .arg(format!("{LINK} {}", self.link).trim_end())
+            .arg("-o")
+            .arg(output)
+            .args(self.packages)
+            .deadline(Duration::from_secs(3600))
+            .logged(log, on_line)
+            .await?;
+        Ok(bin)
+    }
+
+    /// Compiles it once more in `work`: other folders, other surroundings, and nothing of an earlier build at hand
+    /// but the sources. The folder of its programs.
+    ///
+    /// # Errors
+    /// As [`Module::build`].
+    pub async fn build_elsewhere(
+        &self,
+        workspace: &Workspace,
+        go: &Go,
+        work: &Path,
+        log: &Path,
+    ) -> Result<PathBuf> {
+        let site = Site {
+            pins: work.join("pins"),
+            build_cache: work.join("go-build"),
+            module_cache: work.join("modules"),
+            surroundings: Surroundings::ELSEWHERE,
+        };
+        copy_folder(&self.pins(workspace), &site.pins)
+            .and_then(|()| std::os::unix::fs::symlink(workspace.cache.join("go-mod"), &site.module_cache))
+            .with_context(|| format!("cannot lay out {}", work.display()))?;
+        let bin = self.compile(go, &site, work, log, |_| ()).await;
+        bin.map_err(|error| explain(error, workspace, self.name))
+    }
+}
+
+fn edit(path: &Path, change: impl FnOnce(String) -> Result<String>) -> Result<()> {
+    let at = || format!("cannot change {}", path.display());
+    let text = std::fs::read_to_string(path).with_context(at)?;
+    std::fs::write(path, change(text).with_context(at)?).with_context(at)
 }
 
 /// How long building these takes at most, for people.

@@ -7,11 +7,12 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use oci_spec::image::{Config, ImageConfiguration, RootFs};
 use serde::Serialize;
-use sha2::{Digest, Sha256};
 use tar::{EntryType, Header};
 
+use crate::digest::{Hashing, sha256};
+
 /// All files have this time: 2026-01-01, in seconds since 1970.
-const MTIME: u64 = 1_767_225_600;
+pub const MTIME: u64 = 1_767_225_600;
 
 /// A finished layer: an uncompressed tar and its hash.
 #[derive(Debug, Clone)]
@@ -222,43 +223,6 @@ fn configuration(image: &Image) -> Result<String> {
         .set_config(Some(image.config.clone()))
         .set_rootfs(rootfs);
     configuration.to_string().context("cannot write an image's configuration")
-}
-
-/// A SHA-256 in hexadecimal.
-pub fn sha256(bytes: &[u8]) -> String {
-    hex(&Sha256::digest(bytes))
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-/// Hashes what passes through.
-struct Hashing<W> {
-    inner: W,
-    hash: Sha256,
-}
-
-impl<W> Hashing<W> {
-    fn new(inner: W) -> Self {
-        Self { inner, hash: Sha256::new() }
-    }
-
-    fn finish(self) -> (W, String) {
-        (self.inner, hex(&self.hash.finalize()))
-    }
-}
-
-impl<W: Write> Write for Hashing<W> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let written = self.inner.write(bytes)?;
-        self.hash.update(&bytes[..written]);
-        Ok(written)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.inner.flush()
-    }
 }
 
 /// Reads one file out of a tar, for the tests.

@@ -6,9 +6,8 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow, bail};
 use oci_spec::image::Config;
 
-use crate::cluster::node_image::Parts;
 use crate::cluster::node_image::archive::{Image, Layer, LayerWriter};
-use crate::command::Command;
+use crate::cluster::node_image::assembly::{Parts, Site};
 use crate::pins;
 
 /// Where the binaries are in every image.
@@ -74,8 +73,13 @@ impl KindSays {
 }
 
 /// The names of the control plane's images, as this version of kubeadm asks for them.
-pub async fn kubeadm_images(parts: &Parts) -> Result<Vec<String>> {
-    let answer = Command::new(parts.kubernetes.join("kubeadm"))
+///
+/// # Errors
+/// kubeadm does not run.
+pub async fn kubeadm_images(parts: &Parts, site: &Site<'_>) -> Result<Vec<String>> {
+    let answer = site
+        .surroundings
+        .command(parts.kubernetes.join("kubeadm"))
         .args(["config", "images", "list", "--kubernetes-version", pins::KUBERNETES])
         .deadline(Duration::from_secs(30))
         .read()
@@ -90,7 +94,13 @@ pub async fn kubeadm_images(parts: &Parts) -> Result<Vec<String>> {
 ///
 /// # Errors
 /// A binary or a layer can't be read or written; kubeadm asks for an image that isn't known here.
-pub fn images(parts: &Parts, wanted: &[String], kind: &KindSays, dir: &Path) -> Result<Vec<Image>> {
+pub fn images(
+    parts: &Parts,
+    pause: &Path,
+    wanted: &[String],
+    kind: &KindSays,
+    dir: &Path,
+) -> Result<Vec<Image>> {
     let kubernetes = binary(dir, "kubernetes", &parts.kubernetes, &KUBE_IMAGES)?;
     let proxy = Layer::of(parts.proxy.clone())?;
     let proxy_links = proxy_links(dir)?;
@@ -119,7 +129,7 @@ pub fn images(parts: &Parts, wanted: &[String], kind: &KindSays, dir: &Path) -> 
     };
     images.push(single(&kind.provisioner, provisioner, &format!("/{BIN}/local-path-provisioner")));
     images.push(single(&kind.helper, helper(dir, &parts.busybox)?, "/bin/sh"));
-    images.push(single(&kind.pause, pause(dir, &parts.pause)?, "/pause"));
+    images.push(single(&kind.pause, pause_layer(dir, pause)?, "/pause"));
     Ok(images)
 }
 
@@ -164,7 +174,7 @@ fn helper(dir: &Path, busybox: &Path) -> Result<Layer> {
     layer.finish()
 }
 
-fn pause(dir: &Path, pause: &Path) -> Result<Layer> {
+fn pause_layer(dir: &Path, pause: &Path) -> Result<Layer> {
     let mut layer = LayerWriter::create(dir.join("pause.layer.tar"))?;
     layer.file("pause", 0o755, pause)?;
     layer.finish()
@@ -174,9 +184,10 @@ fn pause(dir: &Path, pause: &Path) -> Result<Layer> {
 ///
 /// # Errors
 /// There is no C compiler, or no static C library.
-pub async fn compile_pause(kubernetes: &Path, dir: &Path) -> Result<PathBuf> {
-    let pause = dir.join("pause");
-    Command::new("cc")
+pub async fn compile_pause(kubernetes: &Path, site: &Site<'_>) -> Result<PathBuf> {
+    let pause = site.work.join("pause");
+    site.surroundings
+        .command("cc")
         .args(["-Os", "-Wall", "-Werror", "-static", "-DVERSION=3.10", "-o"])
         .arg(&pause)
         .arg(kubernetes.join("build/pause/linux/pause.c"))

@@ -1,15 +1,17 @@
 //! Debian root filesystems out of packages, made by mmdebstrap and kept in the cache.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 
-use crate::cluster::node_image::archive::sha256;
-use crate::command::{Command, CommandFailed};
+use crate::cluster::node_image::archive::MTIME;
+use crate::command::CommandFailed;
+use crate::digest::sha256;
 use crate::lock::Lock;
 use crate::pins;
 use crate::progress::Progress;
+use crate::surroundings::Surroundings;
 use crate::workspace::Workspace;
 
 /// A root filesystem to make.
@@ -67,10 +69,13 @@ pub const PROXY: Debian = Debian {
 /// Kept out: nobody reads them in a node.
 const EXCLUDED: [&str; 5] = ["doc", "man", "locale", "info", "bash-completion"];
 
+/// Whether apt's own user may enter the folder that is worked in decides else whom two of apt's folders belong to.
+const APT: &str = "APT::Sandbox::User \"root\"";
+
 impl Debian {
     /// Describes all that goes into it, for a key.
     pub fn recipe(&self) -> String {
-        format!("{} {} {:?} {}", pins::NODE_DEBIAN, self.variant, self.packages, self.hook)
+        format!("{} {} {:?} {} {APT} {MTIME}", pins::NODE_DEBIAN, self.variant, self.packages, self.hook)
     }
 
     /// The filesystem as a tar: from the cache, or made now.
@@ -94,11 +99,33 @@ impl Debian {
         }
         let unfinished = lock.workplace(&dir, self.name)?;
         let tar = unfinished.path().join("root.tar");
-        let mut command = Command::new("mmdebstrap")
+        let log = workspace.logs().join(format!("debian-{}.log", self.name));
+        self.make(&tar, Surroundings::HERE, &log, |line| task.note(line)).await?;
+        std::fs::rename(&tar, &place).with_context(|| format!("cannot move {}", place.display()))?;
+        task.done(&format!("Debian {}", pins::NODE_DEBIAN));
+        Ok(place)
+    }
+
+    /// Writes it to `tar`; its folder is the only one that is worked in.
+    ///
+    /// # Errors
+    /// As [`Debian::tar`].
+    pub async fn make(
+        &self,
+        tar: &Path,
+        surroundings: Surroundings,
+        log: &Path,
+        mut on_line: impl FnMut(&str),
+    ) -> Result<()> {
+        let mut command = surroundings
+            .command("mmdebstrap")
             // When it is killed, what it unpacked goes with our folder, and not to the end of days in /tmp.
-            .env("TMPDIR", unfinished.path())
+            .env("TMPDIR", tar.parent().unwrap_or(Path::new(".")))
+            // No file is younger: the packages of one day make the same filesystem whenever they are unpacked.
+            .env("SOURCE_DATE_EPOCH", MTIME.to_string())
             .arg(format!("--variant={}", self.variant))
             .arg(format!("--include={}", self.packages.join(",")))
+            .arg(format!("--aptopt={APT}"))
             .args(EXCLUDED.map(|share| format!("--dpkgopt=path-exclude=/usr/share/{share}/*")));
         if !self.hook.is_empty() {
             // mmdebstrap gives the root as the first argument.
@@ -106,17 +133,13 @@ impl Debian {
             command =
                 command.arg(format!("--customize-hook=chroot \"$1\" sh -c {}", shell_words::quote(&script)));
         }
-        let log = workspace.logs().join(format!("debian-{}.log", self.name));
         command
             .arg(pins::NODE_DEBIAN)
-            .arg(&tar)
+            .arg(tar)
             .deadline(Duration::from_secs(1200))
-            .logged(&log, |line| task.note(line.trim_start_matches("I: ")))
+            .logged(log, |line| on_line(line.trim_start_matches("I: ")))
             .await
-            .map_err(explain)?;
-        std::fs::rename(&tar, &place).with_context(|| format!("cannot move {}", place.display()))?;
-        task.done(&format!("Debian {}", pins::NODE_DEBIAN));
-        Ok(place)
+            .map_err(explain)
     }
 }
 

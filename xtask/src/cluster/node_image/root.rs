@@ -6,10 +6,9 @@ use anyhow::{Context, Result, anyhow};
 use oci_spec::image::Config;
 use serde_json::{Value, json};
 
-use crate::cluster::node_image::Parts;
 use crate::cluster::node_image::archive::{Layer, LayerWriter};
+use crate::cluster::node_image::assembly::{Parts, Site};
 use crate::cluster::node_image::components::KindSays;
-use crate::command::Command;
 use crate::pins;
 use crate::tools::gomod::{CNI, CONTAINERD, Module};
 
@@ -55,9 +54,9 @@ pub fn recipe() -> String {
 ///
 /// # Errors
 /// A file can't be read or written; `ctr` answers oddly.
-pub fn layer(parts: &Parts, kind: &Path, says: &KindSays, base_spec: &str, dir: &Path) -> Result<Layer> {
+pub fn layer(parts: &Parts, says: &KindSays, base_spec: &str, dir: &Path) -> Result<Layer> {
     let mut layer = LayerWriter::create(dir.join("node.layer.tar"))?;
-    layer.tree("", &kind.join("images/base/files"), &|name| {
+    layer.tree("", &parts.kind.join("images/base/files"), &|name| {
         let script = name.starts_with("usr/local/bin/") || name.starts_with("kind/bin/");
         if script { 0o755 } else { 0o644 }
     })?;
@@ -109,8 +108,8 @@ pub fn config() -> Config {
 ///
 /// # Errors
 /// `ctr` answers oddly.
-pub async fn base_spec(containerd: &Path) -> Result<String> {
-    let answer = Command::new(containerd.join("ctr")).args(["oci", "spec"]).read().await?;
+pub async fn base_spec(containerd: &Path, site: &Site<'_>) -> Result<String> {
+    let answer = site.surroundings.command(containerd.join("ctr")).args(["oci", "spec"]).read().await?;
     let mut spec: Value = serde_json::from_str(&answer).context("`ctr oci spec` answered oddly")?;
     let spec_object = spec.as_object_mut().ok_or_else(|| anyhow!("`ctr oci spec` answered oddly"))?;
     spec_object["process"]

@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::cluster::node_image::archive::{Layer, LayerWriter};
-use crate::command::Command;
+use crate::cluster::node_image::assembly::Site;
 
 /// Plugins that would look at the machine or change it: an import needs none of them.
 const UNUSED_PLUGINS: &[&str] = &[
@@ -58,7 +58,8 @@ pub fn layer(root: &Path, work: &Path) -> Result<Layer> {
 ///
 /// # Errors
 /// containerd does not start or refuses the archive.
-pub async fn import(containerd: &Path, archive: &Path, dir: &Path) -> Result<PathBuf> {
+pub async fn import(containerd: &Path, archive: &Path, site: &Site<'_>) -> Result<PathBuf> {
+    let dir = site.work;
     let root = dir.join("store");
     // A socket's path may have 107 bytes: the cache may be deeper than that.
     let state = tempfile::tempdir().context("no folder for containerd's socket")?;
@@ -67,7 +68,9 @@ pub async fn import(containerd: &Path, archive: &Path, dir: &Path) -> Result<Pat
     let text = config_toml(&root, state.path(), &socket);
     std::fs::write(&config, text).with_context(|| format!("cannot write {}", config.display()))?;
     let log = std::fs::File::create(dir.join("containerd.log")).context("cannot make containerd's log")?;
-    let mut daemon = Command::new(containerd.join("containerd"))
+    let mut daemon = site
+        .surroundings
+        .command(containerd.join("containerd"))
         .arg("--config")
         .arg(&config)
         .spawn(Stdio::null(), log.into())?;
@@ -84,7 +87,8 @@ pub async fn import(containerd: &Path, archive: &Path, dir: &Path) -> Result<Pat
     tokio::time::timeout(Duration::from_secs(30), listening)
         .await
         .context("containerd did not open its socket within 30 s")??;
-    Command::new(containerd.join("ctr"))
+    site.surroundings
+        .command(containerd.join("ctr"))
         .arg("--address")
         .arg(&socket)
         .args([

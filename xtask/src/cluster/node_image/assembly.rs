@@ -1,0 +1,120 @@
+//! The node image's archive, put together of its parts: nothing in it depends on where and when that happens but
+//! what [`TIMES`] names.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context, Result, anyhow};
+
+use crate::cluster::node_image::archive::{self, Image, Layer};
+use crate::cluster::node_image::components::{self, KindSays};
+use crate::cluster::node_image::{root, store};
+use crate::progress::Task;
+use crate::surroundings::Surroundings;
+use crate::tools::gomod::{CNI, CONTAINERD, COREDNS, ETCD, Go, KIND, KUBERNETES, LOCAL_PATH, Module};
+use crate::tools::static_busybox;
+use crate::workspace::Workspace;
+
+/// The one file of the image that no two builds have alike: containerd notes when it imported what.
+pub const TIMES: &str = "var/lib/containerd/io.containerd.metadata.v1.bolt/meta.db";
+
+/// What a node image is made of, as folders and files on this machine.
+#[derive(Debug)]
+pub struct Parts {
+    pub kubernetes: PathBuf,
+    pub containerd: PathBuf,
+    pub coredns: PathBuf,
+    pub etcd: PathBuf,
+    pub cni: PathBuf,
+    pub local_path: PathBuf,
+    /// Debian for the node.
+    pub root: PathBuf,
+    /// Debian's tools for kube-proxy.
+    pub proxy: PathBuf,
+    pub busybox: PathBuf,
+    /// kind's source.
+    pub kind: PathBuf,
+    /// The source of Kubernetes.
+    pub source: PathBuf,
+}
+
+/// Where a node image is put together, and in what surroundings.
+#[derive(Debug)]
+pub struct Site<'a> {
+    /// A folder for it alone.
+    pub work: &'a Path,
+    /// Of the tools that are run.
+    pub surroundings: Surroundings,
+}
+
+impl Parts {
+    /// Finds them: `root` and `proxy` are the two Debian filesystems.
+    ///
+    /// # Errors
+    /// A module has not been built, a source can't be had, there is no static busybox.
+    pub async fn gather(workspace: &Workspace, go: &Go, (root, proxy): (PathBuf, PathBuf)) -> Result<Self> {
+        let built = |module: &'static Module| {
+            module.built(workspace, go).ok_or_else(|| anyhow!("{} has not been built", module.name))
+        };
+        Ok(Self {
+            kubernetes: built(&KUBERNETES)?,
+            containerd: built(&CONTAINERD)?,
+            coredns: built(&COREDNS)?,
+            etcd: built(&ETCD)?,
+            cni: built(&CNI)?,
+            local_path: built(&LOCAL_PATH)?,
+            root,
+            proxy,
+            busybox: static_busybox()?,
+            kind: go.source(workspace, &KIND, "sigs.k8s.io/kind").await?,
+            source: go.source(workspace, &KUBERNETES, "k8s.io/kubernetes").await?,
+        })
+    }
+}
+
+/// Makes the archive of the image called `reference`.
+///
+/// # Errors
+/// A part can't be read, a tool answers oddly, the disk is full.
+pub async fn assemble(parts: &Arc<Parts>, reference: &str, site: &Site<'_>, task: &Task) -> Result<PathBuf> {
+    let work = site.work;
+    task.note("reads what kind says");
+    let says = Arc::new(KindSays::read(&parts.kind)?);
+    let pause = components::compile_pause(&parts.source, site).await?;
+    let wanted = components::kubeadm_images(parts, site).await?;
+    let base_spec = root::base_spec(&parts.containerd, site).await?;
+
+    task.note("writes the images of the control plane");
+    let images = work.join("images.tar");
+    let control_plane = {
+        let (parts, says, work, images) = (parts.clone(), says.clone(), work.to_owned(), images.clone());
+        blocking(move || archive::write(&components::images(&parts, &pause, &wanted, &says, &work)?, &images))
+    };
+    let node = {
+        let (parts, says, work) = (parts.clone(), says.clone(), work.to_owned());
+        blocking(move || Ok((Layer::of(parts.root.clone())?, root::layer(&parts, &says, &base_spec, &work)?)))
+    };
+    let ((), (debian, node)) = tokio::try_join!(control_plane, node)?;
+
+    task.note("imports them into the node's containerd");
+    let store = store::import(&parts.containerd, &images, site).await?;
+    std::fs::remove_file(&images).with_context(|| format!("cannot remove {}", images.display()))?;
+
+    task.note("puts the node together");
+    let archive = work.join("node.tar");
+    let write = {
+        let (work, archive, reference) = (work.to_owned(), archive.clone(), reference.to_owned());
+        move || {
+            let store = store::layer(&store, &work)?;
+            let image =
+                Image { tags: vec![reference], layers: vec![debian, node, store], config: root::config() };
+            archive::write(&[image], &archive)
+        }
+    };
+    blocking(write).await?;
+    Ok(archive)
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    tokio::task::spawn_blocking(work).await.context("a worker thread was lost")?
+}
