@@ -125,28 +125,26 @@ impl Task {
     }
 
     /// It is done; `detail` says what came of it.
-    pub fn done(self, detail: &str) {
-        let mark = self.progress.paint.good("✓");
-        self.end(&mark, detail);
+    pub fn done(mut self, detail: &str) {
+        self.end(self.progress.paint.good("✓"), detail);
     }
 
     /// It failed; the error itself is told elsewhere.
-    pub fn fail(self, detail: &str) {
-        let mark = self.progress.paint.bad("✗");
-        self.end(&mark, detail);
+    pub fn fail(mut self, detail: &str) {
+        self.end(self.progress.paint.bad("✗"), detail);
     }
 
-    fn end(mut self, mark: &str, detail: &str) {
+    fn end(&mut self, mark: String, detail: &str) {
         self.ended = true;
-        self.last_line(mark, detail);
-    }
-
-    fn last_line(&self, mark: &str, detail: &str) {
         let Progress { tree, screen, paint } = &self.progress;
         lock(tree).remove(self.id);
         let columns = screen.is_some().then(|| usize::from(Term::stderr().size().1));
-        let line = format!("{}  {detail}", tree::head(mark, &self.name, self.elapsed(), columns, *paint));
-        self.progress.say(line.trim_end());
+        let line = format!("{}  {detail}", tree::head(&mark, &self.name, self.elapsed(), columns, *paint));
+        let line = line.trim_end();
+        match columns.filter(|_| !line.contains('\n')) {
+            Some(columns) => self.progress.say(&tree::fitted(line, columns)),
+            None => self.progress.say(line),
+        }
     }
 }
 
@@ -156,7 +154,7 @@ impl Drop for Task {
             return;
         }
         match self.began {
-            Some(_) => self.last_line(&self.progress.paint.doubtful("-"), "not finished"),
+            Some(_) => self.end(self.progress.paint.doubtful("-"), "not finished"),
             None => lock(&self.progress.tree).remove(self.id),
         }
     }

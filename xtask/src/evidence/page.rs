@@ -148,13 +148,15 @@ impl Page {
         found
     }
 
-    /// The points, and the claims of each experiment: a page that leaves them out could hide what does not hold.
+    /// What a page may not leave out, for it could hide what does not hold, or where it held: the points, the versions,
+    /// and the claims of each experiment.
     fn unjudged(&self, lab: &LabSpec) -> Vec<Fault> {
         let shown: Vec<Selector> = self.blocks().filter_map(|block| block.selector.parse().ok()).collect();
         let claims = lab.experiments.iter().filter(|experiment| !experiment.claims.is_empty());
         let claims = claims.map(|experiment| Selector::Claims(experiment.id.clone()));
         let rubric = (!lab.rubric.is_empty()).then_some(Selector::Rubric);
-        let missing = rubric.into_iter().chain(claims).filter(|selector| !shown.contains(selector));
+        let always = rubric.into_iter().chain([Selector::Versions]);
+        let missing = always.chain(claims).filter(|selector| !shown.contains(selector));
         missing.map(|selector| self.missing(&selector, format!("no block shows `{selector}`"))).collect()
     }
 
@@ -481,7 +483,7 @@ mod tests {
 
     #[test]
     fn a_page_that_hides_its_verdicts_is_told() {
-        for selector in ["rubric", "claims dns"] {
+        for selector in ["rubric", "versions", "claims dns"] {
             let block = format!("<!-- lab:begin {selector} -->\n<!-- lab:end -->\n");
             assert!(fixture::PAGE.contains(&block));
             let told = faults(&fixture::PAGE.replace(&block, ""));

@@ -53,6 +53,8 @@ struct Told<'a> {
     mark: &'static str,
     commands: usize,
     not_judged: usize,
+    /// Told where the first experiment broke of the same cause.
+    told_before: bool,
     picture: String,
     /// The same picture among the failures: ids are unique in a document.
     failed_picture: String,
@@ -77,6 +79,10 @@ impl<'a> Told<'a> {
         };
         Self {
             warnings: failures.first().map(|failure| failure.warnings.clone()).unwrap_or_default(),
+            told_before: failures.iter().all(|failure| {
+                let cause = summary.causes.iter().find(|cause| cause.what == failure.cause());
+                cause.is_some_and(|cause| cause.experiments[0] != record.id)
+            }),
             failures,
             state,
             mark,

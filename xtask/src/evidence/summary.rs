@@ -1,12 +1,19 @@
 //! A run in short: what the last screen, `report.json`, the report and the summary of a CI job are made of.
 
+use std::sync::LazyLock;
+
+use regex::Regex;
 use serde::Serialize;
 
 use super::block;
 use super::grade::{Grade, Outcome, written};
 use super::record::{ClaimRecord, CommandRecord, ExperimentRecord, Record, Seen, Verdict};
-use super::text::value;
+use super::text::{shortened, value};
 use crate::lab::spec::LabSpec;
+use crate::run::wait::HOPELESS;
+
+/// A cause is told in a line of up to this many characters.
+const CAUSE_CHARS: usize = 240;
 
 /// A run in short.
 #[derive(Debug, Clone, Serialize)]
@@ -26,6 +33,9 @@ pub struct Summary {
     pub grade: Grade,
     /// What does not hold, in the order of the lab.
     pub failures: Vec<Failure>,
+    /// The same in short: what is behind it, each once.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub causes: Vec<Cause>,
     /// Claims that hold, and claims judged.
     pub claims_hold: (usize, usize),
     /// The steps that took longest, longest first.
@@ -56,6 +66,15 @@ pub struct Failure {
     pub warnings: Vec<String>,
 }
 
+/// What is behind failures: often one thing breaks many experiments.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Cause {
+    /// What it is, in a line.
+    pub what: String,
+    /// Ids of the experiments it broke.
+    pub experiments: Vec<String>,
+}
+
 /// A step that took long.
 #[derive(Debug, Clone, Serialize)]
 pub struct SlowStep {
@@ -73,6 +92,7 @@ impl Summary {
         let claims = || record.experiments.iter().flat_map(|experiment| &experiment.claims);
         let holding = claims().filter(|claim| claim.verdict == Verdict::Holds).count();
         let judged = claims().filter(|claim| claim.verdict != Verdict::Skipped).count();
+        let failures: Vec<Failure> = record.experiments.iter().flat_map(failures).collect();
         Self {
             lab: lab.lab.clone(),
             title: record.title.clone(),
@@ -80,7 +100,8 @@ impl Summary {
             duration_ms: record.duration_ms,
             broke: record.broke.clone(),
             grade: grade.clone(),
-            failures: record.experiments.iter().flat_map(failures).collect(),
+            causes: causes(&failures),
+            failures,
             claims_hold: (holding, judged),
             slowest: slowest(record, 5),
         }
@@ -131,6 +152,25 @@ impl Summary {
 }
 
 impl Failure {
+    /// What is behind it in a line, without the names of the pod and the namespace that showed it.
+    pub fn cause(&self) -> String {
+        if self.claim.is_some() {
+            return self.says.clone();
+        }
+        let first = self.says.lines().next().unwrap_or_default();
+        let head = self.says.split_once("\nlast seen:").map_or(first, |(head, _)| head);
+        let cause = match (head.split_once(HOPELESS), head.rsplit_once(": not within ")) {
+            (Some((_, reason)), _) => {
+                let of_pod = reason.strip_prefix("pod ").and_then(|rest| rest.split_once(": "));
+                of_pod.map_or(reason, |(_, reason)| reason).to_owned()
+            }
+            (None, Some((what, limit))) => format!("not within {limit}: {what}"),
+            (None, None) => head.to_owned(),
+        };
+        let words: Vec<&str> = cause.split_whitespace().collect();
+        shortened(&words.join(" "), CAUSE_CHARS)
+    }
+
     /// The failure as lines: what, expected, seen, why.
     pub fn text(&self) -> String {
         let mut out = match &self.claim {
@@ -161,7 +201,8 @@ fn failures(experiment: &ExperimentRecord) -> Vec<Failure> {
         expected: None,
         seen: Vec::new(),
         message: None,
-        warnings: warnings(experiment),
+        // What waited in vain brings its events along.
+        warnings: if failure.contains("\n  event ") { Vec::new() } else { warnings(experiment) },
     });
     let failed = experiment.claims.iter().filter(|claim| claim.verdict == Verdict::Fails);
     broke.chain(failed.map(|claim| failure(experiment, claim))).collect()
@@ -179,8 +220,24 @@ fn failure(experiment: &ExperimentRecord, claim: &ClaimRecord) -> Failure {
     }
 }
 
-/// Events that tell of trouble, each once, from the watch and from the events kept as diagnostics; the last few.
+fn causes(failures: &[Failure]) -> Vec<Cause> {
+    let mut causes: Vec<Cause> = Vec::new();
+    for failure in failures {
+        let (what, id) = (failure.cause(), failure.experiment.clone());
+        match causes.iter_mut().find(|cause| cause.what == what) {
+            Some(cause) => cause.experiments.push(id),
+            None => causes.push(Cause { what, experiments: vec![id] }),
+        }
+    }
+    causes
+}
+
+/// Events that tell of trouble, each once with the objects it is told of, as the watch saw them, or else as they were
+/// asked for afterwards; the last few.
 fn warnings(experiment: &ExperimentRecord) -> Vec<String> {
+    /// Pods have addresses of their own: with these, what befell all of them would be told of each.
+    static ADDRESS: LazyLock<Regex> =
+        LazyLock::new(|| Regex::new(r"\b\d+\.\d+\.\d+\.\d+\b").expect("the pattern is one"));
     const MOST: usize = 6;
     const TROUBLE: [&str; 9] = [
         "Fail",
@@ -195,18 +252,35 @@ fn warnings(experiment: &ExperimentRecord) -> Vec<String> {
     ];
     let watched = experiment.timeline.iter().filter(|it| it.kind == "Event");
     let watched = watched.filter(|it| TROUBLE.iter().any(|word| it.what.contains(word)));
-    let watched =
-        watched.map(|it| format!("{} {}: {}", it.name, it.what, it.detail.as_deref().unwrap_or_default()));
-    let events =
-        experiment.diagnostics.iter().filter(|command| command.argv.iter().any(|word| word == "events"));
-    let kept = events.flat_map(|command| command.stdout.lines()).filter_map(|line| {
-        let (_, warning) = line.split_once(" Warning ")?;
-        Some(warning.split_whitespace().collect::<Vec<_>>().join(" "))
-    });
-    let mut found: Vec<String> = Vec::new();
-    for warning in watched.chain(kept) {
-        found.retain(|known| *known != warning);
-        found.push(warning);
+    let mut found: Vec<(String, Vec<&str>)> = Vec::new();
+    for event in watched {
+        let detail = ADDRESS.replace_all(event.detail.as_deref().unwrap_or_default(), "<ip>");
+        let what = format!("{}: {detail}", event.what);
+        let known = found.iter().position(|(known, _)| *known == what);
+        let (_, mut objects) = known.map(|at| found.remove(at)).unwrap_or_default();
+        if !objects.contains(&event.name.as_str()) {
+            objects.push(&event.name);
+        }
+        found.push((what, objects));
+    }
+    let mut found: Vec<String> = found
+        .into_iter()
+        .map(|(what, mut objects)| {
+            objects.sort_unstable();
+            format!("{}: {what}", objects.join(", "))
+        })
+        .collect();
+    if found.is_empty() {
+        let events =
+            experiment.diagnostics.iter().filter(|command| command.argv.iter().any(|word| word == "events"));
+        let kept = events.flat_map(|command| command.stdout.lines()).filter_map(|line| {
+            let (_, warning) = line.split_once(" Warning ")?;
+            Some(warning.split_whitespace().collect::<Vec<_>>().join(" "))
+        });
+        for warning in kept {
+            found.retain(|known| *known != warning);
+            found.push(warning);
+        }
     }
     found.split_off(found.len().saturating_sub(MOST))
 }
@@ -239,6 +313,39 @@ mod tests {
     fn the_sentence_says_points_and_claims() {
         assert_eq!(summary(fixture::passing()).0.sentence(), "5 of 6.5 points: 4 of 4 claims hold");
         assert_eq!(summary(fixture::failing()).0.sentence(), "1 of 5.5 points: 1 of 3 claims hold");
+    }
+
+    #[test]
+    fn what_broke_many_experiments_is_told_once() {
+        let (lab, mut record) = fixture::passing();
+        for (at, experiment) in record.experiments.iter_mut().enumerate() {
+            let says = format!(
+                "step `install-1`: x-{at} to be ready: {HOPELESS}pod counter-{at}: ErrImagePull: nope"
+            );
+            experiment.failure = Some(format!("{says}\nlast seen: {at} of 3"));
+        }
+        record.experiments[2].failure = Some("step `lookups`: no answer\nnothing".to_owned());
+        let (summary, _) = summary((lab, record));
+        let told: Vec<_> =
+            summary.causes.iter().map(|cause| (&*cause.what, cause.experiments.len())).collect();
+        assert_eq!(told, [("ErrImagePull: nope", 2), ("step `lookups`: no answer", 1)]);
+    }
+
+    #[test]
+    fn an_event_is_told_once_with_everything_it_befell() {
+        let (_, mut record) = fixture::passing();
+        let experiment = &mut record.experiments[0];
+        let event = |name: &str, what: &str| crate::evidence::record::Transition {
+            kind: "Event".to_owned(),
+            name: name.to_owned(),
+            what: what.to_owned(),
+            detail: Some("image \"x\"".to_owned()),
+            ..experiment.timeline[0].clone()
+        };
+        let events =
+            [event("a-0", "Failed"), event("a-0", "BackOff"), event("a-1", "Failed"), event("a-0", "Pulled")];
+        experiment.timeline.extend(events);
+        assert_eq!(warnings(experiment), ["a-0: BackOff: image \"x\"", "a-0, a-1: Failed: image \"x\""]);
     }
 
     #[test]

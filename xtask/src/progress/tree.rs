@@ -138,7 +138,11 @@ impl Step {
             Some(limit) => format!(" ({elapsed} s of {} s)", limit.as_secs()),
             None => format!(" ({elapsed} s)"),
         };
-        fitted(&self.what, columns.saturating_sub(time.len())) + &time
+        match columns.saturating_sub(time.len()) {
+            // What it does is worth more than for how long.
+            ..12 => fitted(&self.what, columns),
+            room => fitted(&self.what, room) + &time,
+        }
     }
 }
 

@@ -18,7 +18,9 @@ const SHOWN_CHARS: usize = 300;
 /// The line, when not all of it holds.
 pub fn ended(record: &ExperimentRecord) -> Result<String, String> {
     if let Some(failure) = &record.failure {
-        return Err(format!("broke: {}", failure.lines().next().unwrap_or_default()));
+        let broken = record.steps.iter().find_map(|step| Some((&step.name, step.error.as_ref()?)));
+        let (at, why) = broken.map_or((String::new(), failure), |(name, why)| (format!(" at {name}"), why));
+        return Err(format!("broke{at}: {}", why.lines().next().unwrap_or_default()));
     }
     let judged = || record.claims.iter().filter(|claim| claim.verdict != Verdict::Skipped);
     let holding = || judged().filter(|claim| claim.verdict == Verdict::Holds);
@@ -40,9 +42,15 @@ pub fn ended(record: &ExperimentRecord) -> Result<String, String> {
 pub fn text(record: &Record, summary: &Summary, places: &[(&str, String)], paint: Paint) -> String {
     let mut out = String::new();
     for (at, told) in summary.failures.iter().enumerate() {
-        let first = at == 0 || summary.failures[at - 1].experiment != told.experiment;
-        out += &failure(told, first, paint);
-        out.push('\n');
+        let cause = summary.causes.iter().find(|cause| cause.what == told.cause());
+        let (head, others) =
+            cause.and_then(|cause| cause.experiments.split_first()).unwrap_or((&told.experiment, &[]));
+        // What broke many experiments is told where it broke the first.
+        if *head == told.experiment {
+            let first = at == 0 || summary.failures[at - 1].experiment != told.experiment;
+            out += &failure(told, first, others, paint);
+            out.push('\n');
+        }
     }
     let (holding, judged) = summary.claims_hold;
     let took = seconds(Duration::from_millis(record.duration_ms));
@@ -57,12 +65,12 @@ pub fn text(record: &Record, summary: &Summary, places: &[(&str, String)], paint
     }
     out.push('\n');
     let slowest = summary.slowest.iter().map(|step| {
-        format!("{:>7}  {} {}", seconds(Duration::from_millis(step.duration_ms)), step.experiment, step.step)
+        format!("{:>10}  {} {}", seconds(Duration::from_millis(step.duration_ms)), step.experiment, step.step)
     });
     let stages = record
         .stages
         .iter()
-        .map(|stage| format!("{:>7}  {}", seconds(Duration::from_millis(stage.duration_ms)), stage.name));
+        .map(|stage| format!("{:>10}  {}", seconds(Duration::from_millis(stage.duration_ms)), stage.name));
     let lists = [("slowest steps", slowest.collect::<Vec<_>>()), ("stages", stages.collect())];
     for (title, lines) in &lists {
         for (at, line) in lines.iter().enumerate() {
@@ -77,7 +85,7 @@ pub fn text(record: &Record, summary: &Summary, places: &[(&str, String)], paint
 }
 
 /// What does not hold: expected, seen, why, and with the first of an experiment what the cluster said meanwhile.
-fn failure(failure: &Failure, first: bool, paint: Paint) -> String {
+fn failure(failure: &Failure, first: bool, others: &[String], paint: Paint) -> String {
     let name = failure.claim.as_deref().unwrap_or("broke");
     let head = format!("{} · {name}", failure.experiment);
     let says = failure.says.trim_end().replace('\n', "\n    ");
@@ -96,6 +104,9 @@ fn failure(failure: &Failure, first: bool, paint: Paint) -> String {
     for warning in failure.warnings.iter().filter(|warning| first && !failure.says.contains(*warning)) {
         line("event", warning);
     }
+    if !others.is_empty() {
+        line("so also", &others.join(", "));
+    }
     out
 }
 
@@ -106,8 +117,12 @@ fn points(summary: &Summary, paint: Paint) -> String {
     let mut out = String::new();
     for criterion in &grade.criteria {
         let points = format!("{:>5} of {}", written(criterion.points), written(criterion.of));
-        let whole = (criterion.points - criterion.of).abs() < 0.005;
-        let points = if whole { paint.good(&points) } else { paint.bad(&points) };
+        let lost = criterion.of - criterion.points - criterion.not_run;
+        let points = match lost {
+            0.005.. => paint.bad(&points),
+            _ if criterion.not_run > 0.0 => paint.dim(&points),
+            _ => paint.good(&points),
+        };
         out += &format!("  {:<width$}  {points}\n", criterion.title);
     }
     let total = format!("{:>5} of {}", written(grade.points), written(grade.of));
@@ -161,8 +176,10 @@ mod tests {
         let skipped = ended(&experiment).unwrap();
         experiment.claims[0].verdict = Verdict::Fails;
         let fails = ended(&experiment).unwrap_err();
-        experiment.failure = Some("step `before`: no\nlast seen: nothing".to_owned());
+        experiment.failure = Some("the experiment did not end within 600 s".to_owned());
+        let late = ended(&experiment).unwrap_err();
+        experiment.steps[2].error = Some("no pods\nlast seen: nothing".to_owned());
         let broke = ended(&experiment).unwrap_err();
-        insta::assert_snapshot!([holds, skipped, fails, broke].join("\n"));
+        insta::assert_snapshot!([holds, skipped, fails, late, broke].join("\n"));
     }
 }

@@ -8,6 +8,8 @@ use tokio::time::Instant;
 
 use crate::run::timeline::Timeline;
 
+/// Stands before the reason why no amount of waiting helps.
+pub const HOPELESS: &str = "this can no longer happen: ";
 /// Events that an expired wait shows.
 const EVENTS_SHOWN: usize = 6;
 
@@ -34,7 +36,7 @@ pub async fn until(
             return Ok(());
         }
         if let Some(reason) = hopeless(timeline) {
-            bail!("{what}: this can no longer happen: {reason}{}", explain(timeline, &last_seen()));
+            bail!("{what}: {HOPELESS}{reason}{}", explain(timeline, &last_seen()));
         }
         // The timeline lives as long as we hold it, so its sender does too: only the deadline ends this.
         if tokio::time::timeout_at(end, changes.changed()).await.is_err() {
