@@ -8,6 +8,7 @@ mod screen;
 pub mod namespaces;
 pub mod steps;
 pub mod timeline;
+pub mod ledger;
 pub mod wait;
 pub mod watches;
 
@@ -68,7 +69,7 @@ pub async fn experiments(
         let _place = places.acquire().await?;
         task.begin();
         let (namespace, access) = (subject.namespace(experiment), access.acting_as(subject.user()));
-        let started_ms = millis(began);
+        let started_ms = millis(began.elapsed());
         let timeline = watches.timeline(&namespace);
         let bench = Bench {
             access: &access,
@@ -109,6 +110,7 @@ fn refuse(journal: &Journal<'_>, error: &anyhow::Error) -> Result<()> {
             namespace: journal.subject.namespace(experiment),
             started_ms: 0,
             duration_ms: 0,
+            engine_ms: 0,
             steps: Vec::new(),
             timeline: Vec::new(),
             claims: claims.collect(),
@@ -126,21 +128,24 @@ async fn run_one(experiment: &Experiment, mut bench: Bench<'_>, task: &Task) -> 
     let mut steps = Vec::new();
     let deadline = Duration::from_secs(experiment.timeout_s);
     let work = async {
+        let asked = Instant::now();
         namespaces::create(&bench.access.client, &bench.namespace, bench.access.user.as_deref()).await?;
+        timeline.ledger.cluster(asked, Instant::now());
         for (position, step) in experiment.steps.iter().enumerate() {
             let label = step.label(position);
             task.note(format!("step {} of {}", position + 1, experiment.steps.len()));
             let (what, limit) = steps::told(step, &bench);
             task.step(&what, limit);
-            let started_ms = timeline.now_ms();
+            let (began, started_ms) = (Instant::now(), timeline.now_ms());
             let outcome = steps::perform(step, &mut bench).await;
-            let ended_ms = timeline.now_ms();
+            let (ended, ended_ms) = (Instant::now(), timeline.now_ms());
             steps.push(StepRecord {
                 name: label.clone(),
                 kind: step.kind().to_owned(),
                 values: stale::values(step),
                 started_ms,
                 ended_ms,
+                engine_ms: millis(timeline.ledger.engine(began, ended)),
                 commands: std::mem::take(&mut bench.commands),
                 error: outcome.as_ref().err().map(|error| format!("{error:#}")),
             });
@@ -161,7 +166,7 @@ async fn run_one(experiment: &Experiment, mut bench: Bench<'_>, task: &Task) -> 
     let judged = experiment.claims.iter().map(|claim| judge(claim, &bench, failure.as_deref()));
     let claims: Vec<ClaimRecord> = judged.collect();
     let unhappy = failure.is_some() || claims.iter().any(|claim| claim.verdict == Verdict::Fails);
-    let duration_ms = timeline.now_ms();
+    let (duration_ms, ended) = (timeline.now_ms(), Instant::now());
     let transitions = timeline.transitions();
     let diagnostics = if unhappy { diagnose(&bench).await } else { Vec::new() };
     ExperimentRecord {
@@ -170,6 +175,7 @@ async fn run_one(experiment: &Experiment, mut bench: Bench<'_>, task: &Task) -> 
         namespace: bench.namespace,
         started_ms: 0,
         duration_ms,
+        engine_ms: millis(timeline.ledger.engine(timeline.started(), ended)),
         steps,
         timeline: transitions,
         claims,
@@ -235,6 +241,6 @@ async fn diagnose(bench: &Bench<'_>) -> Vec<CommandRecord> {
     outputs.into_iter().filter_map(|(command, output)| Some(record_of(command, &output.ok()?))).collect()
 }
 
-fn millis(since: Instant) -> u64 {
-    u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX)
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

@@ -253,6 +253,7 @@ fn record(lab: &LabSpec) -> Record {
         stages: [("build", 2_100), ("cluster", 12_000), ("experiments", 17_300)]
             .map(|(name, duration_ms)| Stage { name: name.to_owned(), duration_ms })
             .into(),
+        engine_share: 0.012,
         rubric: lab
             .rubric
             .iter()
@@ -274,6 +275,7 @@ fn record(lab: &LabSpec) -> Record {
                 namespace: experiment.id.clone(),
                 started_ms: 14_100 + 200 * place as u64,
                 duration_ms: 11_000,
+                engine_ms: 40,
                 steps: experiment
                     .steps
                     .iter()
@@ -312,6 +314,7 @@ fn step_record(place: usize, step: &Step) -> StepRecord {
         values: super::stale::values(step),
         started_ms,
         ended_ms: started_ms + 1_200,
+        engine_ms: 10,
         commands: Vec::new(),
         error: None,
     }

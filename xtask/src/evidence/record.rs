@@ -30,6 +30,10 @@ pub struct Record {
     pub versions: BTreeMap<String, String>,
     /// The stages of the run and how long each took.
     pub stages: Vec<Stage>,
+    /// The engine's share of the experiments' time, from 0 to 1: what it added to all of them, of what all of them
+    /// took.
+    #[serde(default)]
+    pub engine_share: f64,
     /// The rubric of the lab.
     pub rubric: Vec<Criterion>,
     /// The experiments, in the order of the lab file.
@@ -79,6 +83,10 @@ pub struct ExperimentRecord {
     pub started_ms: u64,
     /// How long it took, in milliseconds. All times below count from `started_ms`.
     pub duration_ms: u64,
+    /// How much of that the engine added to what the cluster, the tools and the windows of `hold` took: from the
+    /// watch event that made an awaited condition true, or the end of a command, to the start of the next action.
+    #[serde(default)]
+    pub engine_ms: u64,
     /// What was done.
     pub steps: Vec<StepRecord>,
     /// What happened to its objects.
@@ -107,6 +115,9 @@ pub struct StepRecord {
     pub started_ms: u64,
     /// When it ended, in milliseconds.
     pub ended_ms: u64,
+    /// How much of the time between the engine added, in milliseconds.
+    #[serde(default)]
+    pub engine_ms: u64,
     /// The commands it ran, in a fixed order: that of the pods and names asked for.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub commands: Vec<CommandRecord>,

@@ -33,6 +33,7 @@ pub fn document(record: &Record, summary: &Summary) -> Result<String> {
                 experiments => Value::from(Serde(&experiments)),
                 failed => Value::from(Serde(&failed)),
                 picture => timeline_svg::run(record),
+                engine => summary.engine_sentence().trim_start(),
                 mark => mark,
                 verdict => verdict,
             })

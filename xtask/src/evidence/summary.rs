@@ -40,6 +40,19 @@ pub struct Summary {
     pub claims_hold: (usize, usize),
     /// The steps that took longest, longest first.
     pub slowest: Vec<SlowStep>,
+    /// What the engine added to the time the experiments took.
+    pub engine: Engine,
+}
+
+/// What the engine added to the time the experiments took, as the record has it.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct Engine {
+    /// In all experiments, in milliseconds.
+    pub added_ms: u64,
+    /// What all experiments took, in milliseconds.
+    pub of_ms: u64,
+    /// The one of the other, from 0 to 1.
+    pub share: f64,
 }
 
 /// An experiment that broke or a claim that does not hold.
@@ -104,6 +117,11 @@ impl Summary {
             failures,
             claims_hold: (holding, judged),
             slowest: slowest(record, 5),
+            engine: Engine {
+                added_ms: record.experiments.iter().map(|experiment| experiment.engine_ms).sum(),
+                of_ms: record.experiments.iter().map(|experiment| experiment.duration_ms).sum(),
+                share: record.engine_share,
+            },
         }
     }
 
@@ -122,12 +140,25 @@ impl Summary {
         }
     }
 
+    /// What the engine added, in a line: `0.4 s  added to 300.1 s of experiments, 0.1 %`.
+    pub fn engine_sentence(&self) -> String {
+        let seconds = |ms: u64| ms as f64 / 1000.0;
+        let Engine { added_ms, of_ms, share } = self.engine;
+        format!(
+            "{:>10}  added to {:.1} s of experiments, {:.1} %",
+            format!("{:.1} s", seconds(added_ms)),
+            seconds(of_ms),
+            100.0 * share
+        )
+    }
+
     /// The run for the summary of a CI job.
     pub fn markdown(&self, record: &Record) -> String {
         let sign = if self.grade.outcome == Outcome::Holds { "✔" } else { "✘" };
         let title = &self.title;
         let mut out =
             format!("## {sign} {title}\n\n{}.\n\n{}\n", self.sentence(), block::rubric(&self.grade));
+
         if let Some(broke) = &self.broke {
             out += &format!("\n{}\n", block::fenced("text", broke));
         }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow};
 use futures::future::try_join_all;
@@ -117,10 +117,13 @@ impl Bench<'_> {
     /// # Errors
     /// When one can't run or does not end in time.
     pub async fn run_all(&mut self, commands: Vec<Command>) -> Result<Vec<Output>> {
-        let tools = &self.access.tools;
+        let (tools, ledger) = (&self.access.tools, &self.timeline.ledger);
         let runs = commands.iter().map(|command| async move {
             let _turn = tools.acquire().await?;
-            command.output().await
+            let began = Instant::now();
+            let output = command.output().await;
+            ledger.cluster(began, Instant::now());
+            output
         });
         let outputs = try_join_all(runs).await?;
         for (command, output) in commands.iter().zip(&outputs) {
@@ -140,11 +143,11 @@ impl Bench<'_> {
     }
 
     /// Lets the watches catch up with what a mutation just did to the workloads, so that a condition is not
-    /// judged on the state before it.
+    /// judged on the state before it. `acted` is when that ended.
     ///
     /// # Errors
     /// When the API server does not answer, or the watches do not catch up.
-    pub async fn settle(&self) -> Result<()> {
+    pub async fn settle(&self, acted: Instant) -> Result<()> {
         let sets: Api<StatefulSet> = Api::namespaced(self.access.client.clone(), &self.namespace);
         let deployments: Api<Deployment> = Api::namespaced(self.access.client.clone(), &self.namespace);
         let all = ListParams::default();
@@ -173,8 +176,8 @@ impl Bench<'_> {
             Ok(now.iter().all(current) && gone("StatefulSet") && gone("Deployment"))
         };
         let last_seen = || "the watches are behind the API server".to_owned();
-        wait::until(&self.timeline, "watches to catch up", Duration::from_secs(15), caught_up, last_seen)
-            .await
+        let (what, deadline) = ("watches to catch up", Duration::from_secs(15));
+        wait::until(&self.timeline, what, acted, deadline, caught_up, last_seen).await
     }
 }
 

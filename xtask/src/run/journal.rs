@@ -174,6 +174,9 @@ impl<'a> Journal<'a> {
             self.subject.lab.spec.experiments.iter().position(|e| e.id == record.id)
         };
         experiments.sort_by_key(place);
+        let sum = |of: fn(&ExperimentRecord) -> u64| experiments.iter().map(of).sum::<u64>() as f64;
+        let (engine_ms, whole_ms) = (sum(|it| it.engine_ms), sum(|it| it.duration_ms));
+        let engine_share = if whole_ms > 0.0 { engine_ms / whole_ms } else { 0.0 };
         let started_at = self.session.started_at;
         let mut versions = self.session.versions();
         versions.extend(entries.chart.clone().map(|chart| ("chart".to_owned(), chart)));
@@ -195,6 +198,7 @@ impl<'a> Journal<'a> {
             duration_ms: millis(self.session.started.elapsed()),
             versions,
             stages,
+            engine_share,
             rubric: rubric.collect(),
             experiments,
             broke,

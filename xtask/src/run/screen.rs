@@ -78,6 +78,7 @@ pub fn text(record: &Record, summary: &Summary, places: &[(&str, String)], paint
             out += &format!("{}{line}\n", paint.dim(&format!("{title:<15}")));
         }
     }
+    out += &format!("{}{}\n", paint.dim(&format!("{:<15}", "engine")), summary.engine_sentence());
     for (title, place) in places {
         out += &format!("{}{place}\n", paint.dim(&format!("{title:<15}")));
     }

@@ -8,7 +8,7 @@ mod visit;
 mod observe;
 mod await_;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use serde_json::{Value as Json, json};
@@ -61,8 +61,9 @@ pub fn told(step: &Step, bench: &Bench<'_>) -> (String, Option<Duration>) {
 
 /// Lets a window of time pass: what happened in it is judged afterwards, on the timeline.
 async fn hold(seconds: u64, bench: &Bench<'_>) -> Result<Json> {
-    let from_ms = bench.timeline.now_ms();
-    tokio::time::sleep(std::time::Duration::from_secs(seconds)).await;
+    let (began, from_ms) = (Instant::now(), bench.timeline.now_ms());
+    tokio::time::sleep(Duration::from_secs(seconds)).await;
+    bench.timeline.ledger.cluster(began, Instant::now());
     let all = bench.timeline.transitions();
     let events: Vec<_> = all.into_iter().filter(|transition| transition.at_ms >= from_ms).collect();
     Ok(json!({"events": events}))

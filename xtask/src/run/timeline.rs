@@ -11,6 +11,7 @@ use tokio::sync::watch;
 use crate::evidence::record::Transition;
 use crate::lab::condition;
 use crate::lab::expression::Scope;
+use crate::run::ledger::Ledger;
 
 /// The kinds that are watched, and the variable that holds their objects by name.
 pub const KINDS: [(&str, &str); 8] = [
@@ -27,21 +28,35 @@ pub const KINDS: [(&str, &str); 8] = [
 /// The objects of one namespace by kind and name, and their history.
 #[derive(Debug)]
 pub struct Timeline {
+    /// Whose time it was.
+    pub ledger: Ledger,
     started: Instant,
     state: Mutex<State>,
-    changed: watch::Sender<u64>,
+    changed: watch::Sender<usize>,
 }
 
 #[derive(Debug, Default)]
 struct State {
     objects: BTreeMap<String, BTreeMap<String, Json>>,
     transitions: Vec<Transition>,
+    /// When each change was delivered by a watch.
+    arrivals: Vec<Instant>,
 }
 
 impl Timeline {
     /// An empty timeline that begins now.
     pub fn begin() -> Self {
-        Self { started: Instant::now(), state: Mutex::default(), changed: watch::Sender::new(0) }
+        Self {
+            ledger: Ledger::default(),
+            started: Instant::now(),
+            state: Mutex::default(),
+            changed: watch::Sender::new(0),
+        }
+    }
+
+    /// When it began.
+    pub fn started(&self) -> Instant {
+        self.started
     }
 
     /// Milliseconds since it began.
@@ -100,9 +115,14 @@ impl Timeline {
         });
     }
 
-    /// Tells of every change from now on.
-    pub fn subscribe(&self) -> watch::Receiver<u64> {
+    /// Tells of every change from now on, by how many there were.
+    pub fn subscribe(&self) -> watch::Receiver<usize> {
         self.changed.subscribe()
+    }
+
+    /// When a watch delivered the change after so many.
+    pub fn arrival(&self, after: usize) -> Option<Instant> {
+        self.lock().arrivals.get(after).copied()
     }
 
     /// Those of the variables `pods`, `statefulsets`, …, each a map by name, and `timeline` that are named.
@@ -141,8 +161,11 @@ impl Timeline {
     }
 
     fn update(&self, change: impl FnOnce(&mut State)) {
-        change(&mut self.lock());
-        self.changed.send_modify(|version| *version += 1);
+        let arrived = Instant::now();
+        let mut state = self.lock();
+        change(&mut state);
+        state.arrivals.push(arrived);
+        self.changed.send_replace(state.arrivals.len());
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, State> {

@@ -1,10 +1,9 @@
 //! The one place that waits: event-driven, with a deadline, and with an explanation when it expires.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow, bail};
 use serde_json::Value as Json;
-use tokio::time::Instant;
 
 use crate::run::timeline::Timeline;
 
@@ -16,6 +15,7 @@ const EVENTS_SHOWN: usize = 6;
 /// Waits until `condition` is true of what the watches see.
 ///
 /// `what` says what is awaited, for the error. `last_seen` tells, on expiry, what the condition looked at.
+/// The time from the act at `since` to the change that made it true goes to the cluster in the ledger.
 ///
 /// # Errors
 /// At the deadline, and as soon as the wait has become hopeless: with what was awaited, what was seen last, and
@@ -23,23 +23,28 @@ const EVENTS_SHOWN: usize = 6;
 pub async fn until(
     timeline: &Timeline,
     what: &str,
+    since: Instant,
     deadline: Duration,
     mut condition: impl FnMut() -> Result<bool, String>,
     last_seen: impl Fn() -> String,
 ) -> Result<()> {
     let mut changes = timeline.subscribe();
-    let end = Instant::now() + deadline;
+    let end = tokio::time::Instant::now() + deadline;
+    let mut arrived = since;
     loop {
-        changes.mark_unchanged();
+        let before = *changes.borrow_and_update();
         let verdict = condition();
         if verdict == Ok(true) {
+            timeline.ledger.cluster(since, arrived);
             return Ok(());
         }
         if let Some(reason) = hopeless(timeline) {
+            timeline.ledger.cluster(since, Instant::now());
             bail!("{what}: {HOPELESS}{reason}{}", explain(timeline, &last_seen()));
         }
         // The timeline lives as long as we hold it, so its sender does too: only the deadline ends this.
         if tokio::time::timeout_at(end, changes.changed()).await.is_err() {
+            timeline.ledger.cluster(since, Instant::now());
             let problem = verdict.err().map(|error| format!("\nexpression: {error}")).unwrap_or_default();
             let seconds = deadline.as_secs();
             return Err(anyhow!(
@@ -47,6 +52,8 @@ pub async fn until(
                 explain(timeline, &last_seen())
             ));
         }
+        // More may have arrived since: the first that can have made the difference.
+        arrived = timeline.arrival(before).unwrap_or(arrived);
     }
 }
 
@@ -156,8 +163,8 @@ mod tests {
             json!({"metadata": {"name": "e", "uid": "e"}, "involvedObject": {"name": "counter-1"},
             "reason": "FailedScheduling", "message": "no node matches the claim"}),
         );
-        let wait =
-            until(&timeline, "pods ready", Duration::from_secs(5), || Ok(false), || "2 of 3".to_owned());
+        let (since, deadline) = (Instant::now(), Duration::from_secs(5));
+        let wait = until(&timeline, "pods ready", since, deadline, || Ok(false), || "2 of 3".to_owned());
         let error = wait.await.unwrap_err().to_string();
         assert_eq!(
             error,
@@ -172,8 +179,8 @@ mod tests {
         let waiting =
             json!({"waiting": {"reason": "ImagePullBackOff", "message": "Back-off pulling image \"nope\""}});
         timeline.applied("Pod", pod("counter-0", json!({"containerStatuses": [{"state": waiting}]})));
-        let before = Instant::now();
-        let wait = until(&timeline, "rolled out", Duration::from_secs(600), || Ok(false), String::new);
+        let (before, deadline) = (tokio::time::Instant::now(), Duration::from_secs(600));
+        let wait = until(&timeline, "rolled out", Instant::now(), deadline, || Ok(false), String::new);
         let error = wait.await.unwrap_err().to_string();
         assert!(
             error.contains("pod counter-0: ImagePullBackOff: Back-off pulling image \"nope\""),
@@ -191,7 +198,29 @@ mod tests {
             asked += 1;
             Ok(!timeline.names("Pod").is_empty())
         };
-        until(&timeline, "a pod", Duration::from_secs(5), seen, String::new).await.unwrap();
+        let deadline = Duration::from_secs(5);
+        until(&timeline, "a pod", Instant::now(), deadline, seen, String::new).await.unwrap();
         assert_eq!(asked, 2);
+    }
+
+    #[tokio::test]
+    async fn time_after_the_change_that_was_awaited_is_the_engines() {
+        let (timeline, since) = (Timeline::begin(), Instant::now());
+        let mut judged = 0;
+        // The change arrives while the first verdict is being found, which therefore knows nothing of it.
+        let seen = || {
+            judged += 1;
+            let there = !timeline.names("Pod").is_empty();
+            if judged == 1 {
+                std::thread::sleep(Duration::from_millis(10));
+                timeline.applied("Pod", pod("counter-0", json!({})));
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            Ok(there)
+        };
+        until(&timeline, "a pod", since, Duration::from_secs(5), seen, String::new).await.unwrap();
+        let (now, arrived) = (Instant::now(), timeline.arrival(0).unwrap());
+        assert_eq!(judged, 2);
+        assert_eq!(timeline.ledger.engine(since, now), now - arrived);
     }
 }

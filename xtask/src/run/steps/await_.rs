@@ -1,6 +1,6 @@
 //! `await`: until an expression over the watched objects is true.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow};
 use serde_json::{Value as Json, json};
@@ -19,6 +19,7 @@ pub(super) async fn await_(step: &Await, bench: &Bench<'_>) -> Result<Json> {
     };
     let condition = || expression.is_true(&bench.scope(&expression));
     let deadline = Duration::from_secs(step.timeout_s);
-    wait::until(&bench.timeline, &format!("`{}`", step.until.trim()), deadline, condition, last_seen).await?;
+    let what = format!("`{}`", step.until.trim());
+    wait::until(&bench.timeline, &what, Instant::now(), deadline, condition, last_seen).await?;
     Ok(json!({}))
 }

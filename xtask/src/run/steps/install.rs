@@ -1,6 +1,6 @@
 //! `install`, `upgrade` and `uninstall`: the release by the real Helm, then wait for its workloads.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use serde_json::Value as Json;
@@ -25,9 +25,10 @@ pub(super) async fn install(step: &Install, bench: &mut Bench<'_>) -> Result<Jso
     if output.status != 0 {
         return Err(command.failed(output).into());
     }
-    bench.settle().await?;
+    let acted = Instant::now();
+    bench.settle(acted).await?;
     if step.wait {
-        rolled_out(bench, Duration::from_secs(step.timeout_s)).await?;
+        rolled_out(bench, acted, Duration::from_secs(step.timeout_s)).await?;
     }
     Ok(seen(&output))
 }
@@ -39,6 +40,7 @@ pub(super) async fn uninstall(step: &Uninstall, bench: &mut Bench<'_>) -> Result
     if output.status != 0 {
         return Err(command.failed(output).into());
     }
+    let acted = Instant::now();
     bench.values.remove(&release);
     let ours = |bench: &Bench<'_>| -> Vec<String> {
         let pods = bench.timeline.objects("Pod").into_iter();
@@ -51,12 +53,12 @@ pub(super) async fn uninstall(step: &Uninstall, bench: &mut Bench<'_>) -> Result
     let what = format!("pods of release {release} to be gone");
     let deadline = Duration::from_secs(step.timeout_s);
     let last_seen = || format!("still there: {}", ours(bench).join(", "));
-    wait::until(&timeline, &what, deadline, || Ok(ours(bench).is_empty()), last_seen).await?;
+    wait::until(&timeline, &what, acted, deadline, || Ok(ours(bench).is_empty()), last_seen).await?;
     Ok(seen(&output))
 }
 
 /// Waits until every StatefulSet and Deployment of the namespace is rolled out.
-async fn rolled_out(bench: &Bench<'_>, deadline: Duration) -> Result<()> {
+async fn rolled_out(bench: &Bench<'_>, acted: Instant, deadline: Duration) -> Result<()> {
     let workloads = || {
         let of = |kind| bench.timeline.objects(kind).into_iter();
         of("StatefulSet").chain(of("Deployment"))
@@ -73,5 +75,5 @@ async fn rolled_out(bench: &Bench<'_>, deadline: Duration) -> Result<()> {
         lines.collect::<Vec<_>>().join("; ")
     };
     let what = format!("workloads of {} to be rolled out", bench.namespace);
-    wait::until(&bench.timeline, &what, deadline, condition, last_seen).await
+    wait::until(&bench.timeline, &what, acted, deadline, condition, last_seen).await
 }

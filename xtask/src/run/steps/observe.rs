@@ -1,5 +1,7 @@
 //! `observe`: the objects of the namespace as the API server has them at this moment, not as a watch saw them.
 
+use std::time::Instant;
+
 use anyhow::{Context, Result};
 use futures::future::try_join_all;
 use kube::api::{Api, DynamicObject, ListParams};
@@ -15,7 +17,9 @@ pub(super) async fn observe(bench: &Bench<'_>) -> Result<Json> {
     let lists = resources.iter().map(|resource| async {
         let api: Api<DynamicObject> =
             Api::namespaced_with(bench.access.client.clone(), &bench.namespace, resource);
+        let asked = Instant::now();
         let objects = api.list(&ListParams::default()).await;
+        bench.timeline.ledger.cluster(asked, Instant::now());
         let objects =
             objects.with_context(|| format!("cannot list {} of {}", resource.plural, bench.namespace))?;
         let mut by_name: Vec<(String, Json)> = Vec::new();

@@ -1,6 +1,6 @@
 //! `run`: a `kubectl` or `helm` command line, captured.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 use serde_json::Value as Json;
@@ -18,10 +18,11 @@ pub(super) async fn run(step: &Run, bench: &mut Bench<'_>) -> Result<Json> {
     };
     let command = command.deadline(Duration::from_secs(step.timeout_s));
     let output = bench.run(command.clone()).await?;
+    let acted = Instant::now();
     if output.status != step.status {
         return Err(command.failed(output).into());
     }
     // A command may have changed what the next condition looks at.
-    bench.settle().await?;
+    bench.settle(acted).await?;
     Ok(seen(&output))
 }

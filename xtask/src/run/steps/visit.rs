@@ -25,7 +25,7 @@ const BODY_LIMIT: usize = 1 << 20;
 pub(super) async fn visit(step: &Visit, bench: &mut Bench<'_>) -> Result<Json> {
     let pods = bench.pods(&step.pods)?;
     let path = bench.text(&step.path)?;
-    let tools = &bench.access.tools;
+    let (tools, timeline) = (&bench.access.tools, &bench.timeline);
     let visits = pods.iter().enumerate().map(|(position, pod)| {
         let times = step.times.get(position).or(step.times.last()).copied().unwrap_or(1);
         let port = bench.target.port;
@@ -33,9 +33,10 @@ pub(super) async fn visit(step: &Visit, bench: &mut Bench<'_>) -> Result<Json> {
         let path = &path;
         async move {
             let _turn = tools.acquire().await?;
-            let one = through(command, path, times);
-            tokio::time::timeout(DEADLINE, one)
-                .await
+            let began = Instant::now();
+            let visited = tokio::time::timeout(DEADLINE, through(command, path, times)).await;
+            timeline.ledger.cluster(began, Instant::now());
+            visited
                 .map_err(|_| anyhow::anyhow!("no answer within {} s", DEADLINE.as_secs()))
                 .and_then(|result| result)
                 .with_context(|| format!("cannot visit pod {pod}"))
