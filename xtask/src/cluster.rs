@@ -22,6 +22,8 @@ use engine::Engine;
 use kind::Kind;
 
 pub use context::context;
+#[cfg(test)]
+pub use ready::client_of;
 pub use shell::shell;
 
 /// A cluster that is ready for the lab.

@@ -5,6 +5,7 @@ pub mod load;
 pub mod schema;
 pub mod expression;
 pub mod condition;
+pub mod verbs;
 pub mod target;
 
 use std::fmt::Write;

@@ -19,6 +19,7 @@ mod release;
 mod command;
 mod digest;
 mod surroundings;
+mod transient;
 mod progress;
 mod interrupt;
 mod lock;

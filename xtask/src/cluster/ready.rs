@@ -14,6 +14,8 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client, Config};
 
+use crate::transient;
+
 const DEFAULT_CLASS: &str = "storageclass.kubernetes.io/is-default-class";
 
 /// A client for a kubeconfig's only context.
@@ -25,7 +27,16 @@ pub async fn client(kubeconfig: &Path) -> Result<Client> {
     let read = Kubeconfig::read_from(kubeconfig).with_context(bad)?;
     let config =
         Config::from_custom_kubeconfig(read, &KubeConfigOptions::default()).await.with_context(bad)?;
-    Client::try_from(config).with_context(bad)
+    client_of(config).with_context(bad)
+}
+
+/// A client that asks once: what is asked again, and when, is decided where it is asked.
+///
+/// # Errors
+/// The configuration can't be used.
+pub fn client_of(mut config: Config) -> kube::Result<Client> {
+    config.default_retry = false;
+    Client::try_from(config)
 }
 
 /// What the API server says it is; asked again while it does not answer yet.
@@ -33,7 +44,7 @@ pub async fn client(kubeconfig: &Path) -> Result<Client> {
 /// # Errors
 /// It does not answer.
 pub async fn server_version(client: &Client) -> Result<String> {
-    let answer = client.apiserver_version().await.context("the API server does not answer")?;
+    let answer = transient::read("ask the API server for its version", || client.apiserver_version()).await?;
     Ok(answer.git_version)
 }
 
@@ -139,10 +150,8 @@ fn is_available(deployment: &Deployment) -> Result<(), String> {
 /// # Errors
 /// It has no default StorageClass.
 pub async fn check(client: &Client) -> Result<()> {
-    let classes = Api::<StorageClass>::all(client.clone())
-        .list(&ListParams::default())
-        .await
-        .context("the cluster does not list its storage classes")?;
+    let (classes, all) = (Api::<StorageClass>::all(client.clone()), ListParams::default());
+    let classes = transient::read("list the storage classes", || classes.list(&all)).await?;
     classes.iter().any(|class| is_default(class).is_ok()).then_some(()).ok_or_else(|| {
         anyhow!("the cluster has no default StorageClass\nnext: name one in the chart's values: persistence.storageClass")
     })

@@ -2,6 +2,7 @@
 
 use super::record::{ExperimentRecord, StepRecord};
 use super::text::command_line;
+use crate::lab::verbs;
 
 /// Reading and waiting change nothing; lines for them would hide those that matter.
 pub fn acts(experiment: &ExperimentRecord) -> Vec<Act> {
@@ -23,37 +24,13 @@ pub struct Act {
 }
 
 fn is_act(step: &StepRecord) -> bool {
-    const READING: [&str; 9] =
-        ["get", "describe", "logs", "wait", "rollout", "explain", "version", "events", "auth"];
-    const INSIDE: [&str; 7] = ["cat", "ls", "nslookup", "wget", "id", "env", "hostname"];
     let words: Vec<&str> =
         step.commands.first().map(|it| it.argv.iter().map(String::as_str).collect()).unwrap_or_default();
-    let verb = verb(&words);
     match step.kind.as_str() {
         "install" | "upgrade" | "uninstall" | "hold" => true,
-        "run" if verb == "rollout" => {
-            words.iter().any(|word| ["undo", "restart", "pause", "resume"].contains(word))
-        }
-        "run" => !READING.contains(&verb),
-        "exec" => {
-            let inside = words.iter().skip_while(|word| **word != "--").nth(1).copied().unwrap_or_default();
-            !INSIDE.contains(&inside)
-        }
+        "run" | "exec" => !verbs::only_reads(&words),
         _ => false,
     }
-}
-
-/// The first word that is neither an option nor the value of one: `get` in `kubectl --namespace lab get pods`.
-fn verb<'a>(words: &[&'a str]) -> &'a str {
-    let mut words = words.iter().skip(1);
-    while let Some(word) = words.next() {
-        match word.strip_prefix('-') {
-            None => return word,
-            Some(option) if !option.contains('=') => _ = words.next(),
-            Some(_) => {}
-        }
-    }
-    ""
 }
 
 fn act(step: &StepRecord) -> Act {
@@ -103,16 +80,5 @@ mod tests {
         assert_eq!(says(0), ["helm upgrade --install counter chart", "kubectl delete pod counter-0"]);
         assert!(says(1)[1].ends_with("# podAnnotations.round: 2"));
         assert_eq!(says(1).last().unwrap(), "watch for 1.2 s");
-    }
-
-    #[test]
-    fn the_verb_stands_behind_options_and_their_values() {
-        let verb = |line: &str| verb(&line.split(' ').collect::<Vec<_>>()).to_owned();
-        for line in
-            ["kubectl get pods", "kubectl --namespace lab get", "kubectl --namespace=lab -v 3 get pods"]
-        {
-            assert_eq!(verb(line), "get");
-        }
-        assert_eq!(verb("kubectl --namespace lab"), "");
     }
 }

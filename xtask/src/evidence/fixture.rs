@@ -208,6 +208,7 @@ pub(crate) fn command(line: &str, stdout: &str) -> CommandRecord {
         duration_ms: 120,
         stdout: stdout.to_owned(),
         stderr: String::new(),
+        before: Vec::new(),
     }
 }
 

@@ -11,9 +11,7 @@ pub fn lanes(timeline: &[Transition], until_ms: u64) -> Vec<Lane> {
     let mut lanes: BTreeMap<(bool, String, u64, String), Lane> = BTreeMap::new();
     for transition in timeline {
         let is_pod = transition.kind == "Pod";
-        // A watch that was taken up again says so of its kind, not of an object.
-        let is_object = !transition.name.is_empty() && transition.what != "relisted";
-        if !is_object || (!is_pod && transition.kind != "PersistentVolumeClaim") {
+        if !is_pod && transition.kind != "PersistentVolumeClaim" {
             continue;
         }
         let (stem, ordinal) = natural(&transition.name);
@@ -271,9 +269,9 @@ mod tests {
         let (_, record) = fixture::passing();
         let mut timeline = record.experiments[1].timeline.clone();
         let before = lanes(&timeline, 11_000);
-        let relisted =
-            |it: &Transition| Transition { name: String::new(), what: "relisted".to_owned(), ..it.clone() };
-        timeline.push(relisted(&timeline[0]));
+        let resumed =
+            |it: &Transition| Transition { kind: "Watch".to_owned(), name: "Pod".to_owned(), ..it.clone() };
+        timeline.push(resumed(&timeline[0]));
         assert_eq!(lanes(&timeline, 11_000), before);
     }
 

@@ -140,6 +140,9 @@ pub struct CommandRecord {
     /// What it complained, untouched.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub stderr: String,
+    /// What it complained each time before: one that only reads is run again when its connection broke.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub before: Vec<String>,
 }
 
 /// One change of one object, seen by a watch.
@@ -147,14 +150,16 @@ pub struct CommandRecord {
 pub struct Transition {
     /// Milliseconds since the experiment began, by a monotonic clock, when the watch delivered it.
     pub at_ms: u64,
-    /// Kind of the object: `Pod`, `StatefulSet`, `PersistentVolumeClaim`, `EndpointSlice`, `Event`.
+    /// Kind of the object: `Pod`, `StatefulSet`, `PersistentVolumeClaim`, `EndpointSlice`, `Event`; `Watch` for what
+    /// became of our own watch of a kind.
     pub kind: String,
-    /// Its name.
+    /// Its name; for a watch, the kind that it watches.
     pub name: String,
     /// Its uid: a StatefulSet's pod returns under its old name with a new one.
     pub uid: String,
     /// What happened: for pods `created`, `scheduled`, `running`, `ready`, `unready`, `restarted`,
-    /// `succeeded`, `failed`, `terminating`, `deleted`; for others `created`, `changed`, `bound`, `deleted`; for events their reason.
+    /// `succeeded`, `failed`, `terminating`, `deleted`; for others `created`, `changed`, `bound`, `deleted`; for events their reason;
+    /// for a watch `dropped`, then `resumed` where it had stopped, or `relisted` where the API server no longer knew that place.
     pub what: String,
     /// The resourceVersion that carried it.
     pub resource_version: String,

@@ -18,6 +18,7 @@ use crate::lab::spec::Values;
 use crate::lab::target::Target;
 use crate::run::timeline::Timeline;
 use crate::run::wait;
+use crate::transient;
 
 /// The way into a cluster: a client for reading, and the tools that a person would type.
 #[derive(Clone)]
@@ -121,15 +122,15 @@ impl Bench<'_> {
         let runs = commands.iter().map(|command| async move {
             let _turn = tools.acquire().await?;
             let began = Instant::now();
-            let output = command.output().await;
+            let output = transient::output(command).await;
             ledger.cluster(began, Instant::now());
             output
         });
         let outputs = try_join_all(runs).await?;
-        for (command, output) in commands.iter().zip(&outputs) {
-            self.commands.push(record_of(command, output));
+        for (command, (output, before)) in commands.iter().zip(&outputs) {
+            self.commands.push(CommandRecord { before: before.clone(), ..record_of(command, output) });
         }
-        Ok(outputs)
+        Ok(outputs.into_iter().map(|(output, _)| output).collect())
     }
 
     /// `kubectl` in the experiment's namespace.
@@ -151,8 +152,11 @@ impl Bench<'_> {
         let sets: Api<StatefulSet> = Api::namespaced(self.access.client.clone(), &self.namespace);
         let deployments: Api<Deployment> = Api::namespaced(self.access.client.clone(), &self.namespace);
         let all = ListParams::default();
-        let (sets, deployments) = tokio::try_join!(sets.list(&all), deployments.list(&all))
-            .with_context(|| format!("cannot list the workloads of {}", self.namespace))?;
+        let what = format!("list the workloads of {}", self.namespace);
+        let (sets, deployments) = tokio::try_join!(
+            transient::read(&what, || sets.list(&all)),
+            transient::read(&what, || deployments.list(&all))
+        )?;
         let sets = sets.items.iter().map(|set| ("StatefulSet", &set.metadata));
         let deployments = deployments.items.iter().map(|deployment| ("Deployment", &deployment.metadata));
         let now: Vec<(&str, String, u64)> = sets
@@ -189,6 +193,7 @@ pub fn record_of(command: &Command, output: &Output) -> CommandRecord {
         duration_ms: u64::try_from(output.duration.as_millis()).unwrap_or(u64::MAX),
         stdout: output.stdout.clone(),
         stderr: output.stderr.clone(),
+        before: Vec::new(),
     }
 }
 

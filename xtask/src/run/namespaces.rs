@@ -3,12 +3,14 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use futures::future::try_join_all;
 use k8s_openapi::api::core::v1::{Namespace, ServiceAccount};
 use k8s_openapi::api::rbac::v1::{RoleBinding, RoleRef, Subject};
 use kube::api::{Api, DeleteParams, ListParams, ObjectMeta, PostParams};
 use kube::runtime::wait::await_condition;
+
+use crate::transient::{self, Pauses};
 
 /// Label that says a namespace is the lab's own. Nothing without it is ever deleted.
 const LABEL: &str = "app.kubernetes.io/created-by";
@@ -32,26 +34,17 @@ pub async fn create(client: &kube::Client, name: &str, user: Option<&str>) -> Re
     let labels = Some(BTreeMap::from(labels));
     let metadata = ObjectMeta { name: Some(name.to_owned()), labels, ..ObjectMeta::default() };
     let namespace = Namespace { metadata, ..Namespace::default() };
-    namespaces
-        .create(&PostParams::default(), &namespace)
-        .await
-        .with_context(|| format!("cannot create namespace {name}"))?;
+    let (what, params) = (format!("create namespace {name}"), PostParams::default());
+    transient::once(&what, || namespaces.create(&params, &namespace)).await?;
     if let Some(user) = user {
-        let bindings: Api<RoleBinding> = Api::namespaced(client.clone(), name);
-        bindings
-            .create(&PostParams::default(), &ownership(user))
-            .await
-            .with_context(|| format!("cannot make {user} the owner of namespace {name}"))?;
+        let (bindings, owner) = (Api::<RoleBinding>::namespaced(client.clone(), name), ownership(user));
+        let what = format!("make {user} the owner of namespace {name}");
+        transient::once(&what, || bindings.create(&params, &owner)).await?;
     }
     let accounts: Api<ServiceAccount> = Api::namespaced(client.clone(), name);
-    let there = await_condition(accounts, "default", |account: Option<&ServiceAccount>| account.is_some());
-    tokio::time::timeout(DEADLINE, there)
+    until(accounts, "default", |account: Option<&ServiceAccount>| account.is_some())
         .await
-        .with_context(|| {
-            format!("namespace {name} got no default service account within {} s", DEADLINE.as_secs())
-        })?
-        .with_context(|| format!("cannot watch the service accounts of namespace {name}"))?;
-    Ok(())
+        .with_context(|| format!("namespace {name} got no default service account"))
 }
 
 /// Binds a user to the role that Kubernetes has for owners of a namespace: all of its objects, but not the namespace
@@ -72,8 +65,8 @@ fn ownership(user: &str) -> RoleBinding {
 /// When the API server refuses.
 pub async fn release(client: &kube::Client, name: &str) -> Result<()> {
     let namespaces: Api<Namespace> = Api::all(client.clone());
-    let deleted = namespaces.delete(name, &DeleteParams::default()).await;
-    deleted.map(drop).with_context(|| format!("cannot delete namespace {name}"))
+    let (what, params) = (format!("delete namespace {name}"), DeleteParams::default());
+    transient::once(&what, || namespaces.delete(name, &params)).await.map(drop)
 }
 
 /// Deletes every namespace of the lab and waits until they are gone. Returns their names.
@@ -83,7 +76,7 @@ pub async fn release(client: &kube::Client, name: &str) -> Result<()> {
 pub async fn clear(client: &kube::Client) -> Result<Vec<String>> {
     let namespaces: Api<Namespace> = Api::all(client.clone());
     let ours = ListParams::default().labels(&format!("{LABEL}={OWNER}"));
-    let list = namespaces.list(&ours).await.context("cannot list namespaces")?;
+    let list = transient::read("list namespaces", || namespaces.list(&ours)).await?;
     let gone = list.items.into_iter().map(|namespace| async {
         let name = namespace.metadata.name.unwrap_or_default();
         let uid = namespace.metadata.uid;
@@ -93,14 +86,32 @@ pub async fn clear(client: &kube::Client) -> Result<Vec<String>> {
             Err(kube::Error::Api(status)) if [404, 409].contains(&status.code) => {}
             Err(error) => return Err(error).with_context(|| format!("cannot delete namespace {name}")),
         }
-        let is_gone = await_condition(namespaces.clone(), &name, |namespace: Option<&Namespace>| {
-            namespace.is_none_or(|namespace| namespace.metadata.uid != uid)
-        });
-        tokio::time::timeout(DEADLINE, is_gone)
+        let is_gone = |namespace: Option<&Namespace>| namespace.is_none_or(|it| it.metadata.uid != uid);
+        until(namespaces.clone(), &name, is_gone)
             .await
-            .with_context(|| format!("namespace {name} was not gone within {} s", DEADLINE.as_secs()))?
-            .with_context(|| format!("cannot watch namespace {name}"))?;
+            .with_context(|| format!("namespace {name} did not go"))?;
         Ok(name)
     });
     try_join_all(gone).await
+}
+
+/// Waits until `holds` is true of an object. A watch that breaks is opened again.
+async fn until<K>(api: Api<K>, name: &str, holds: impl Fn(Option<&K>) -> bool) -> Result<()>
+where
+    K: kube::Resource + Clone + std::fmt::Debug + Send + serde::de::DeserializeOwned + 'static,
+{
+    let (mut pauses, mut last) = (Pauses::default(), None);
+    let watched = async {
+        while let Err(error) = await_condition(api.clone(), name, &holds).await {
+            last = Some(error);
+            pauses.pause().await;
+        }
+    };
+    if tokio::time::timeout(DEADLINE, watched).await.is_ok() {
+        return Ok(());
+    }
+    let late = anyhow!("not within {} s", DEADLINE.as_secs());
+    Err(last.map_or(late, |error| {
+        anyhow::Error::new(error).context(format!("not within {} s", DEADLINE.as_secs()))
+    }))
 }

@@ -41,6 +41,8 @@ struct State {
     transitions: Vec<Transition>,
     /// When each change was delivered by a watch.
     arrivals: Vec<Instant>,
+    /// The kinds whose watch is down, and the error seen last.
+    down: BTreeMap<String, String>,
 }
 
 impl Timeline {
@@ -91,6 +93,31 @@ impl Timeline {
         });
     }
 
+    /// Takes note that the watch of a kind broke, or could not be taken up again.
+    pub fn watch_dropped(&self, kind: &str, error: &str) {
+        let at_ms = self.now_ms();
+        self.update(|state| {
+            if state.down.insert(kind.to_owned(), error.to_owned()).is_none() {
+                state.transitions.push(of_watch(kind, at_ms, "dropped", error));
+            }
+        });
+    }
+
+    /// Takes note that a watch goes on where it stopped: what happened meanwhile is still to come.
+    pub fn watch_resumed(&self, kind: &str) {
+        let at_ms = self.now_ms();
+        self.update(|state| {
+            if state.down.remove(kind).is_some() {
+                state.transitions.push(of_watch(kind, at_ms, "resumed", "from the place where it stopped"));
+            }
+        });
+    }
+
+    /// The kinds whose watch is down, each with the error seen last.
+    pub fn down(&self) -> BTreeMap<String, String> {
+        self.lock().down.clone()
+    }
+
     /// Takes a whole list after a watch was dropped: what isn't in it is gone, what changed meanwhile is noted
     /// once, and the break itself is told.
     pub fn relisted(&self, kind: &str, names: &[String]) {
@@ -102,16 +129,13 @@ impl Timeline {
                 let previous = known.remove(&name);
                 state.transitions.extend(transitions(kind, previous.as_ref(), None, at_ms));
             }
-            state.transitions.push(Transition {
+            state.down.remove(kind);
+            state.transitions.push(of_watch(
+                kind,
                 at_ms,
-                kind: kind.to_owned(),
-                name: String::new(),
-                uid: String::new(),
-                what: "relisted".to_owned(),
-                resource_version: String::new(),
-                revision: None,
-                detail: Some("the watch was dropped and taken up again".to_owned()),
-            });
+                "relisted",
+                "what came and went meanwhile was not seen",
+            ));
         });
     }
 
@@ -170,6 +194,21 @@ impl Timeline {
 
     fn lock(&self) -> std::sync::MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+/// What became of our own watch of a kind. It is no transition of an object of that kind: to claims about those it
+/// must not look like one.
+fn of_watch(kind: &str, at_ms: u64, what: &str, detail: &str) -> Transition {
+    Transition {
+        at_ms,
+        kind: "Watch".to_owned(),
+        name: kind.to_owned(),
+        uid: String::new(),
+        what: what.to_owned(),
+        resource_version: String::new(),
+        revision: None,
+        detail: Some(detail.to_owned()),
     }
 }
 
@@ -394,6 +433,20 @@ mod tests {
         timeline.applied("Pod", pod("a", json!({})));
         timeline.relisted("Pod", &["counter-1".to_owned()]);
         assert_eq!(whats(&timeline), ["created", "created", "deleted", "relisted"]);
+    }
+
+    #[test]
+    fn a_watch_that_is_down_is_told_once_and_with_its_last_error() {
+        let timeline = Timeline::begin();
+        timeline.watch_resumed("Pod");
+        timeline.watch_dropped("Pod", "the connection was closed");
+        timeline.watch_dropped("Pod", "connection refused");
+        assert_eq!(timeline.down(), [("Pod".to_owned(), "connection refused".to_owned())].into());
+        timeline.watch_resumed("Pod");
+        assert!(timeline.down().is_empty());
+        let told: Vec<_> = timeline.transitions().into_iter().map(|it| (it.kind, it.name, it.what)).collect();
+        let of_pods = |what: &str| ("Watch".to_owned(), "Pod".to_owned(), what.to_owned());
+        assert_eq!(told, [of_pods("dropped"), of_pods("resumed")]);
     }
 
     #[test]

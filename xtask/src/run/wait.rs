@@ -93,6 +93,9 @@ fn hopeless(timeline: &Timeline) -> Option<String> {
 
 fn explain(timeline: &Timeline, last_seen: &str) -> String {
     let mut text = format!("\nlast seen: {last_seen}");
+    for (kind, error) in timeline.down() {
+        text.push_str(&format!("\n  no watch of {kind} objects: {error}"));
+    }
     for (name, pod) in timeline.objects("Pod") {
         text.push_str(&format!("\n  pod {name}: {}", pod_state(&pod)));
     }
@@ -163,12 +166,13 @@ mod tests {
             json!({"metadata": {"name": "e", "uid": "e"}, "involvedObject": {"name": "counter-1"},
             "reason": "FailedScheduling", "message": "no node matches the claim"}),
         );
+        timeline.watch_dropped("StatefulSet", "429 too many requests");
         let (since, deadline) = (Instant::now(), Duration::from_secs(5));
         let wait = until(&timeline, "pods ready", since, deadline, || Ok(false), || "2 of 3".to_owned());
         let error = wait.await.unwrap_err().to_string();
         assert_eq!(
             error,
-            "pods ready: not within 5 s\nlast seen: 2 of 3\n  pod counter-1: Pending, not PodScheduled \
+            "pods ready: not within 5 s\nlast seen: 2 of 3\n  no watch of StatefulSet objects: 429 too many requests\n  pod counter-1: Pending, not PodScheduled \
              (0/1 nodes are available)\n  event counter-1 FailedScheduling: no node matches the claim"
         );
     }

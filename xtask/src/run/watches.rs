@@ -3,21 +3,28 @@
 //! One connection per kind, not per kind and experiment: a dozen experiments side by side would open a hundred.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
+use std::pin::pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use futures::StreamExt;
+use futures::future::try_join_all;
 use k8s_openapi::api::apps::v1::{ControllerRevision, Deployment, StatefulSet};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{Event, PersistentVolumeClaim, Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
-use kube::api::{Api, ApiResource, DynamicObject};
-use kube::runtime::{WatchStreamExt, watcher};
+use kube::Resource;
+use kube::api::{ApiResource, DynamicObject, ListParams, Request, WatchEvent, WatchParams};
+use kube::core::ObjectList;
 use serde_json::Value as Json;
-use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use crate::run::timeline::Timeline;
+use crate::transient::{self, Pauses};
+
+/// How long the API server keeps a watch open before it ends it in good order.
+const WATCHED_S: u32 = 290;
 
 /// The open watches. They close when this is dropped.
 #[derive(Debug)]
@@ -35,16 +42,16 @@ impl Watches {
     /// When the API server does not answer a first list.
     pub async fn open(client: &kube::Client) -> Result<Self> {
         let timelines = Timelines::default();
+        let lists = resources().into_iter().map(|resource| async {
+            let mut watch = Watch::new(client.clone(), resource, Arc::clone(&timelines));
+            let what = format!("list {}", watch.resource.plural);
+            let version = transient::read(&what, || watch.list()).await?.metadata.resource_version;
+            watch.version = version;
+            anyhow::Ok(watch)
+        });
         let mut tasks = JoinSet::new();
-        let (listed, mut all_listed) = mpsc::channel::<Result<()>>(16);
-        let resources = resources();
-        let kinds = resources.len();
-        for resource in resources {
-            let api: Api<DynamicObject> = Api::all_with(client.clone(), &resource);
-            tasks.spawn(follow(api, resource.kind, Arc::clone(&timelines), listed.clone()));
-        }
-        for _ in 0..kinds {
-            all_listed.recv().await.context("a watch ended before its first list")??;
+        for watch in try_join_all(lists).await? {
+            tasks.spawn(watch.follow());
         }
         Ok(Self { timelines, _tasks: tasks })
     }
@@ -72,69 +79,132 @@ pub fn resources() -> Vec<ApiResource> {
     ]
 }
 
-/// Follows one kind until the run ends. The watcher reconnects with backoff and lists anew when it must.
-async fn follow(
-    api: Api<DynamicObject>,
-    kind: String,
+/// The watch of one kind.
+///
+/// kube's own `watcher` does the same and keeps a connection that ended to itself; the record has to tell of it.
+struct Watch {
+    client: kube::Client,
+    resource: ApiResource,
     timelines: Timelines,
-    listed: mpsc::Sender<Result<()>>,
-) {
-    let mut events = watcher(api, watcher::Config::default()).default_backoff().boxed();
-    let mut list: Vec<(String, String)> = Vec::new();
-    let (mut first_list, mut failures) = (true, 0);
-    while let Some(event) = events.next().await {
-        match event {
-            Ok(watcher::Event::Init) => list.clear(),
-            Ok(watcher::Event::InitApply(object)) => {
-                list.push((namespace_of(&object), object.metadata.name.clone().unwrap_or_default()));
-                apply(&timelines, &kind, object);
-            }
-            Ok(watcher::Event::InitDone) => {
-                if first_list {
-                    first_list = false;
-                    // The receiver is gone only when the run is.
-                    let _ = listed.send(Ok(())).await;
-                    continue;
-                }
-                for (namespace, timeline) in lock(&timelines).iter() {
-                    let here = list.iter().filter(|(other, _)| other == namespace);
-                    let names: Vec<String> = here.map(|(_, name)| name.clone()).collect();
-                    timeline.relisted(&kind, &names);
-                }
-            }
-            Ok(watcher::Event::Apply(object)) => apply(&timelines, &kind, object),
-            Ok(watcher::Event::Delete(object)) => {
-                if let Some(timeline) = lock(&timelines).get(&namespace_of(&object)) {
-                    timeline.deleted(&kind, object.metadata.name.as_deref().unwrap_or_default());
+    /// The resourceVersion seen last: from there a watch goes on. Without one everything is listed anew.
+    version: Option<String>,
+}
+
+impl Watch {
+    fn new(client: kube::Client, resource: ApiResource, timelines: Timelines) -> Self {
+        Self { client, resource, timelines, version: None }
+    }
+
+    /// Follows the kind until the run ends. A watch that breaks is resumed where it stopped, so that nothing is
+    /// lost and nothing comes twice; where the API server has forgotten that place, everything is listed anew.
+    async fn follow(mut self) {
+        let (mut pauses, mut broken) = (Pauses::default(), false);
+        loop {
+            match self.go_on(&mut broken, &mut pauses).await {
+                Ok(()) => {}
+                Err(error) => {
+                    broken = true;
+                    if matches!(&error, kube::Error::Api(status) if status.code == 410) {
+                        self.version = None;
+                    }
+                    self.tell(|timeline, kind| timeline.watch_dropped(kind, &transient::told(&error)));
+                    pauses.pause().await;
                 }
             }
-            Err(error) if first_list => {
-                failures += 1;
-                if failures == 5 {
-                    let error =
-                        anyhow::Error::new(error).context(format!("cannot list and watch {kind} objects"));
-                    let _ = listed.send(Err(error)).await;
+        }
+    }
+
+    /// Lists when it must, then watches until the watch ends: in good order, or with an error.
+    async fn go_on(&mut self, broken: &mut bool, pauses: &mut Pauses) -> kube::Result<()> {
+        let listed = self.version.is_none();
+        let version = match self.version.clone() {
+            Some(version) => version,
+            None => self.relist().await?,
+        };
+        let params = WatchParams::default().timeout(WATCHED_S);
+        let request = self.request().watch(&params, &version).map_err(kube::Error::BuildRequest)?;
+        let began = Instant::now();
+        let mut events = pin!(self.client.request_events::<Json>(request).await?);
+        self.version = Some(version);
+        if std::mem::take(broken) && !listed {
+            self.tell(Timeline::watch_resumed);
+        }
+        while let Some(event) = events.next().await {
+            pauses.reset();
+            match event? {
+                WatchEvent::Added(object) | WatchEvent::Modified(object) => {
+                    self.version = version_of(&object).or_else(|| self.version.take());
+                    self.hand_out(object);
                 }
+                WatchEvent::Deleted(object) => {
+                    self.version = version_of(&object).or_else(|| self.version.take());
+                    if let Some(timeline) = self.timeline_of(&object) {
+                        timeline.deleted(&self.resource.kind, text(&object, "/metadata/name"));
+                    }
+                }
+                WatchEvent::Bookmark(bookmark) => self.version = Some(bookmark.metadata.resource_version),
+                WatchEvent::Error(status) => return Err(kube::Error::Api(status)),
             }
-            // Taken up again with backoff; the relist says so in the timelines.
-            Err(_) => {}
+        }
+        // kube takes a connection that is cut for the end of the stream.
+        match began.elapsed() + Duration::from_secs(1) < Duration::from_secs(u64::from(WATCHED_S)) {
+            true => Err(kube::Error::ReadEvents(std::io::Error::other("the connection was closed"))),
+            false => Ok(()),
+        }
+    }
+
+    async fn relist(&mut self) -> kube::Result<String> {
+        let list = self.list().await?;
+        let mut names: HashMap<String, Vec<String>> = HashMap::new();
+        for object in list.items {
+            let namespace = text(&object, "/metadata/namespace").to_owned();
+            names.entry(namespace).or_default().push(text(&object, "/metadata/name").to_owned());
+            self.hand_out(object);
+        }
+        for (namespace, timeline) in lock(&self.timelines).iter() {
+            timeline.relisted(&self.resource.kind, names.get(namespace).map_or(&[], Vec::as_slice));
+        }
+        Ok(list.metadata.resource_version.unwrap_or_default())
+    }
+
+    async fn list(&self) -> kube::Result<ObjectList<Json>> {
+        let request = self.request().list(&ListParams::default()).map_err(kube::Error::BuildRequest)?;
+        self.client.request(request).await
+    }
+
+    fn request(&self) -> Request {
+        Request::new(DynamicObject::url_path(&self.resource, None))
+    }
+
+    fn hand_out(&self, mut object: Json) {
+        if let Some(timeline) = self.timeline_of(&object) {
+            // Who wrote which field is half of an object and of no use here.
+            if let Some(metadata) = object.get_mut("metadata").and_then(Json::as_object_mut) {
+                metadata.remove("managedFields");
+            }
+            timeline.applied(&self.resource.kind, object);
+        }
+    }
+
+    fn timeline_of(&self, object: &Json) -> Option<Arc<Timeline>> {
+        lock(&self.timelines).get(text(object, "/metadata/namespace")).cloned()
+    }
+
+    fn tell(&self, what: impl Fn(&Timeline, &str)) {
+        for timeline in lock(&self.timelines).values() {
+            what(timeline, &self.resource.kind);
         }
     }
 }
 
-fn apply(timelines: &Timelines, kind: &str, mut object: DynamicObject) {
-    let timeline = lock(timelines).get(&namespace_of(&object)).cloned();
-    if let Some(timeline) = timeline {
-        // Who wrote which field is half of an object and of no use here.
-        object.metadata.managed_fields = None;
-        timeline.applied(kind, serde_json::to_value(object).unwrap_or(Json::Null));
-    }
+fn version_of(object: &Json) -> Option<String> {
+    Some(text(object, "/metadata/resourceVersion").to_owned()).filter(|version| !version.is_empty())
 }
 
-fn namespace_of(object: &DynamicObject) -> String {
-    object.metadata.namespace.clone().unwrap_or_default()
+fn text<'a>(object: &'a Json, pointer: &str) -> &'a str {
+    object.pointer(pointer).and_then(Json::as_str).unwrap_or_default()
 }
 
 fn lock(timelines: &Timelines) -> std::sync::MutexGuard<'_, HashMap<String, Arc<Timeline>>> {
-    timelines.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    timelines.lock().unwrap_or_else(PoisonError::into_inner)
 }

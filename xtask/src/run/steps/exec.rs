@@ -5,6 +5,7 @@ use serde_json::{Map, Value as Json};
 
 use crate::lab::spec::Exec;
 use crate::run::bench::{Bench, seen};
+use crate::transient;
 
 pub(super) async fn exec(step: &Exec, bench: &mut Bench<'_>) -> Result<Json> {
     let words = shell_words::split(&bench.text(&step.command)?)?;
@@ -15,7 +16,7 @@ pub(super) async fn exec(step: &Exec, bench: &mut Bench<'_>) -> Result<Json> {
     let mut recorded = Map::new();
     for ((pod, command), output) in pods.into_iter().zip(commands).zip(outputs) {
         if output.status != step.status {
-            return Err(command.failed(output).into());
+            return Err(transient::failed(&command, output));
         }
         recorded.insert(pod, seen(&output));
     }

@@ -10,6 +10,7 @@ use crate::lab::spec::{Install, Uninstall};
 use crate::lab::target::{merge, write_values};
 use crate::run::bench::{Bench, seen};
 use crate::run::wait;
+use crate::transient;
 
 pub(super) async fn install(step: &Install, bench: &mut Bench<'_>) -> Result<Json> {
     let release = step.release.clone().unwrap_or_else(|| bench.target.release.clone());
@@ -23,7 +24,7 @@ pub(super) async fn install(step: &Install, bench: &mut Bench<'_>) -> Result<Jso
     let command = command.deadline(Duration::from_secs(step.timeout_s + 5));
     let output = bench.run(command.clone()).await?;
     if output.status != 0 {
-        return Err(command.failed(output).into());
+        return Err(transient::failed(&command, output));
     }
     let acted = Instant::now();
     bench.settle(acted).await?;
@@ -38,7 +39,7 @@ pub(super) async fn uninstall(step: &Uninstall, bench: &mut Bench<'_>) -> Result
     let command = bench.helm().args(["uninstall", &release]);
     let output = bench.run(command.clone()).await?;
     if output.status != 0 {
-        return Err(command.failed(output).into());
+        return Err(transient::failed(&command, output));
     }
     let acted = Instant::now();
     bench.values.remove(&release);

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use futures::future::try_join_all;
 use kube::api::{Api, DynamicObject, ListParams};
 use serde_json::{Map, Value as Json};
@@ -10,6 +10,7 @@ use serde_json::{Map, Value as Json};
 use crate::run::bench::Bench;
 use crate::run::timeline::KINDS;
 use crate::run::watches;
+use crate::transient;
 
 pub(super) async fn observe(bench: &Bench<'_>) -> Result<Json> {
     let resources = watches::resources();
@@ -18,12 +19,11 @@ pub(super) async fn observe(bench: &Bench<'_>) -> Result<Json> {
         let api: Api<DynamicObject> =
             Api::namespaced_with(bench.access.client.clone(), &bench.namespace, resource);
         let asked = Instant::now();
-        let objects = api.list(&ListParams::default()).await;
+        let (what, all) = (format!("list {} of {}", resource.plural, bench.namespace), ListParams::default());
+        let objects = transient::read(&what, || api.list(&all)).await;
         bench.timeline.ledger.cluster(asked, Instant::now());
-        let objects =
-            objects.with_context(|| format!("cannot list {} of {}", resource.plural, bench.namespace))?;
         let mut by_name: Vec<(String, Json)> = Vec::new();
-        for mut object in objects.items {
+        for mut object in objects?.items {
             object.metadata.managed_fields = None;
             by_name.push((object.metadata.name.clone().unwrap_or_default(), serde_json::to_value(object)?));
         }

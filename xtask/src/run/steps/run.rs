@@ -6,7 +6,9 @@ use anyhow::{Result, bail};
 use serde_json::Value as Json;
 
 use crate::lab::spec::Run;
+use crate::lab::verbs;
 use crate::run::bench::{Bench, seen};
+use crate::transient;
 
 pub(super) async fn run(step: &Run, bench: &mut Bench<'_>) -> Result<Json> {
     let line = bench.text(&step.command)?;
@@ -20,9 +22,11 @@ pub(super) async fn run(step: &Run, bench: &mut Bench<'_>) -> Result<Json> {
     let output = bench.run(command.clone()).await?;
     let acted = Instant::now();
     if output.status != step.status {
-        return Err(command.failed(output).into());
+        return Err(transient::failed(&command, output));
     }
-    // A command may have changed what the next condition looks at.
-    bench.settle(acted).await?;
+    if !verbs::only_reads(&command.argv()) {
+        // It may have changed what the next condition looks at.
+        bench.settle(acted).await?;
+    }
     Ok(seen(&output))
 }
