@@ -7,6 +7,7 @@ pub mod bench;
 mod screen;
 pub mod namespaces;
 pub mod steps;
+mod needs;
 pub mod timeline;
 pub mod ledger;
 pub mod wait;
@@ -115,6 +116,7 @@ fn refuse(journal: &Journal<'_>, error: &anyhow::Error) -> Result<()> {
             timeline: Vec::new(),
             claims: claims.collect(),
             declared: stale::digest(experiment),
+            skipped: None,
             failure: Some(failure.clone()),
             diagnostics: Vec::new(),
         });
@@ -129,8 +131,13 @@ async fn run_one(experiment: &Experiment, mut bench: Bench<'_>, task: &Task) -> 
     let deadline = Duration::from_secs(experiment.timeout_s);
     let work = async {
         let asked = Instant::now();
-        namespaces::create(&bench.access.client, &bench.namespace, bench.access.user.as_deref()).await?;
+        let (client, target, user) = (&bench.access.client, bench.target, bench.access.user.as_deref());
+        namespaces::create(client, &bench.namespace, user).await?;
+        let unmet = needs::unmet(&experiment.needs, target, client, &bench.namespace).await?;
         timeline.ledger.cluster(asked, Instant::now());
+        if unmet.is_some() {
+            return Ok(unmet);
+        }
         for (position, step) in experiment.steps.iter().enumerate() {
             let label = step.label(position);
             task.note(format!("step {} of {}", position + 1, experiment.steps.len()));
@@ -156,14 +163,17 @@ async fn run_one(experiment: &Experiment, mut bench: Bench<'_>, task: &Task) -> 
                 bench.recorded.insert(name.to_owned(), recorded);
             }
         }
-        anyhow::Ok(())
+        anyhow::Ok(None)
     };
-    let failure = match tokio::time::timeout(deadline, work).await {
-        Ok(Ok(())) => None,
-        Ok(Err(error)) => Some(format!("{error:#}")),
-        Err(_) => Some(format!("the experiment did not end within {} s", deadline.as_secs())),
+    let (skipped, failure) = match tokio::time::timeout(deadline, work).await {
+        Ok(Ok(skipped)) => (skipped, None),
+        Ok(Err(error)) => (None, Some(format!("{error:#}"))),
+        Err(_) => (None, Some(format!("the experiment did not end within {} s", deadline.as_secs()))),
     };
-    let judged = experiment.claims.iter().map(|claim| judge(claim, &bench, failure.as_deref()));
+    let judged = experiment.claims.iter().map(|claim| match &skipped {
+        Some(why) => ClaimRecord { verdict: Verdict::Skipped, message: Some(why.clone()), ..unjudged(claim) },
+        None => judge(claim, &bench, failure.as_deref()),
+    });
     let claims: Vec<ClaimRecord> = judged.collect();
     let unhappy = failure.is_some() || claims.iter().any(|claim| claim.verdict == Verdict::Fails);
     let (duration_ms, ended) = (timeline.now_ms(), Instant::now());
@@ -180,6 +190,7 @@ async fn run_one(experiment: &Experiment, mut bench: Bench<'_>, task: &Task) -> 
         timeline: transitions,
         claims,
         declared: stale::digest(experiment),
+        skipped,
         failure,
         diagnostics,
     }

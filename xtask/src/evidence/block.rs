@@ -142,11 +142,16 @@ impl Source<'_> {
             Selector::Timeline(Some(id)) => experiment(id)
                 .map(|found| self.picture(&found.question, &format!("timeline-{}.svg", found.id))),
             Selector::Claims(id) => experiment(id).map(claims),
-            Selector::Rest(id) => experiment(id).map(|found| self.rest(found)),
+            Selector::Rest(id) => {
+                experiment(id).map(|found| found.skipped.as_deref().map_or_else(|| self.rest(found), skipped))
+            }
             Selector::Run { experiment: id, step: name } => {
                 experiment(id).map(|found| match found.steps.iter().find(|step| step.name == *name) {
                     Some(step) => transcript(step),
-                    None => "*The run ended before this step.*".to_owned(),
+                    None => found
+                        .skipped
+                        .as_deref()
+                        .map_or("*The run ended before this step.*".to_owned(), skipped),
                 })
             }
         };
@@ -226,6 +231,10 @@ pub fn verdict(verdict: Verdict) -> &'static str {
         Verdict::NotJudged => "✘ not judged",
         Verdict::Skipped => "– skipped",
     }
+}
+
+fn skipped(why: &str) -> String {
+    format!("*Skipped: {}.*", text(why))
 }
 
 fn claims(experiment: &ExperimentRecord) -> String {

@@ -299,6 +299,7 @@ fn record(lab: &LabSpec) -> Record {
                         message: None,
                     })
                     .collect(),
+                skipped: None,
                 failure: None,
                 diagnostics: Vec::new(),
             })

@@ -93,6 +93,9 @@ pub struct ExperimentRecord {
     pub timeline: Vec<Transition>,
     /// What was judged.
     pub claims: Vec<ClaimRecord>,
+    /// Why it was not run: what it needs and this cluster has not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub skipped: Option<String>,
     /// Why it ended early: the step that failed, what was awaited, seen last, and the events that explain it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<String>,

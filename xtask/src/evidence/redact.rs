@@ -65,6 +65,9 @@ fn experiment_places(experiment: &ExperimentRecord, places: &mut Vec<Place>) {
     let mut redactor = Redactor::default();
     let id = &experiment.id;
     let mut head = format!("{}\ndeclared as {}\n", experiment.question, experiment.declared);
+    if let Some(skipped) = &experiment.skipped {
+        head += &format!("skipped: {skipped}\n");
+    }
     if let Some(failure) = &experiment.failure {
         head += &redactor.text(failure);
     }

@@ -128,7 +128,9 @@ fn experiment_differences(experiment: &Experiment, recorded: &ExperimentRecord, 
     if recorded.question != experiment.question {
         found.push(format!("the question of experiment `{id}` changed since the run"));
     }
-    if recorded.steps.len() < experiment.steps.len() && recorded.failure.is_some() {
+    if recorded.skipped.is_some() {
+        // It has no steps; its claims say why.
+    } else if recorded.steps.len() < experiment.steps.len() && recorded.failure.is_some() {
         found.push(format!("experiment `{id}` ended early in the recorded run"));
     } else if recorded.steps.len() != experiment.steps.len() {
         let (old, new) = (recorded.steps.len(), experiment.steps.len());

@@ -36,6 +36,9 @@ pub struct Summary {
     /// The same in short: what is behind it, each once.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub causes: Vec<Cause>,
+    /// Experiments that were not run, and why.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub skipped: Vec<Skip>,
     /// Claims that hold, and claims judged.
     pub claims_hold: (usize, usize),
     /// The steps that took longest, longest first.
@@ -88,6 +91,15 @@ pub struct Cause {
     pub experiments: Vec<String>,
 }
 
+/// An experiment that was not run.
+#[derive(Debug, Clone, Serialize)]
+pub struct Skip {
+    /// Its id.
+    pub experiment: String,
+    /// What it needs and the cluster has not.
+    pub why: String,
+}
+
 /// A step that took long.
 #[derive(Debug, Clone, Serialize)]
 pub struct SlowStep {
@@ -115,6 +127,7 @@ impl Summary {
             grade: grade.clone(),
             causes: causes(&failures),
             failures,
+            skipped: record.experiments.iter().filter_map(skip).collect(),
             claims_hold: (holding, judged),
             slowest: slowest(record, 5),
             engine: Engine {
@@ -161,6 +174,9 @@ impl Summary {
 
         if let Some(broke) = &self.broke {
             out += &format!("\n{}\n", block::fenced("text", broke));
+        }
+        for skip in &self.skipped {
+            out += &format!("\n- {} was skipped: {}\n", skip.experiment, block::text(&skip.why));
         }
         for experiment in &record.experiments {
             let failures: Vec<_> = self.failures.iter().filter(|it| it.experiment == experiment.id).collect();
@@ -237,6 +253,10 @@ fn failures(experiment: &ExperimentRecord) -> Vec<Failure> {
     });
     let failed = experiment.claims.iter().filter(|claim| claim.verdict == Verdict::Fails);
     broke.chain(failed.map(|claim| failure(experiment, claim))).collect()
+}
+
+fn skip(experiment: &ExperimentRecord) -> Option<Skip> {
+    Some(Skip { experiment: experiment.id.clone(), why: experiment.skipped.clone()? })
 }
 
 fn failure(experiment: &ExperimentRecord, claim: &ClaimRecord) -> Failure {

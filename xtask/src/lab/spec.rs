@@ -62,6 +62,10 @@ pub struct Experiment {
     pub id: String,
     /// The question it answers: its heading on the page.
     pub question: String,
+    /// What the cluster must know for the question to mean anything. It is tried out on the cluster, not read off a
+    /// version; where something is missing, the experiment is skipped and says why.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub needs: Vec<Need>,
     /// Deadline of the whole experiment in seconds.
     #[serde(default = "default_experiment_timeout_s")]
     pub timeout_s: u64,
@@ -73,6 +77,18 @@ pub struct Experiment {
 
 fn default_experiment_timeout_s() -> u64 {
     420
+}
+
+/// A field that the API server must keep. One that it does not know, or has switched off, it drops without a word.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Need {
+    /// Kind of one of the chart's objects.
+    pub kind: String,
+    /// The way to the field: `spec.ordinals.start`.
+    pub field: String,
+    /// A value for it, other than its default.
+    pub value: serde_json::Value,
 }
 
 /// A sentence that must be true.

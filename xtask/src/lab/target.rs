@@ -36,6 +36,8 @@ pub struct Target {
     pub volume_claim: String,
     /// The port the app listens on.
     pub port: u16,
+    /// All that the chart renders.
+    pub objects: Vec<Json>,
 }
 
 impl Target {
@@ -94,6 +96,7 @@ impl Target {
             statefulset,
             headless,
             service,
+            objects,
         })
     }
 

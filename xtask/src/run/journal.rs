@@ -9,7 +9,7 @@ use time::format_description::well_known::Rfc3339;
 
 use crate::cli::{ClusterArg, OutputArg};
 use crate::evidence::grade::Outcome;
-use crate::evidence::record::{Criterion, ExperimentRecord, FORMAT, Record, Stage, Verdict};
+use crate::evidence::record::{ClaimRecord, Criterion, ExperimentRecord, FORMAT, Record, Stage, Verdict};
 use crate::evidence::{self, Keep, Written};
 use crate::exit::Exit;
 use crate::image::Image;
@@ -76,8 +76,8 @@ impl<'a> Journal<'a> {
     /// left that somebody will want to look at, because they failed or were asked for by name. Of several charts
     /// none is: a node bears about a hundred pods.
     pub fn releases(&self, record: &ExperimentRecord) -> bool {
-        let holds =
-            record.failure.is_none() && record.claims.iter().all(|claim| claim.verdict == Verdict::Holds);
+        let holds = |claim: &ClaimRecord| matches!(claim.verdict, Verdict::Holds | Verdict::Skipped);
+        let holds = record.failure.is_none() && record.claims.iter().all(holds);
         self.subject.name.is_some() || self.session.args.keep && self.subject.only.is_empty() && holds
     }
 

@@ -22,6 +22,9 @@ pub fn ended(record: &ExperimentRecord) -> Result<String, String> {
         let (at, why) = broken.map_or((String::new(), failure), |(name, why)| (format!(" at {name}"), why));
         return Err(format!("broke{at}: {}", why.lines().next().unwrap_or_default()));
     }
+    if let Some(why) = &record.skipped {
+        return Ok(format!("skipped: {why}"));
+    }
     let judged = || record.claims.iter().filter(|claim| claim.verdict != Verdict::Skipped);
     let holding = || judged().filter(|claim| claim.verdict == Verdict::Holds);
     let (holds, all) = (holding().count(), judged().count());
@@ -51,6 +54,9 @@ pub fn text(record: &Record, summary: &Summary, places: &[(&str, String)], paint
             out += &failure(told, first, others, paint);
             out.push('\n');
         }
+    }
+    for skip in &summary.skipped {
+        out += &format!("– {}: skipped: {}\n", paint.strong(&skip.experiment), skip.why);
     }
     let (holding, judged) = summary.claims_hold;
     let took = seconds(Duration::from_millis(record.duration_ms));
