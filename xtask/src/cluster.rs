@@ -22,6 +22,7 @@ use engine::Engine;
 use kind::Kind;
 
 pub use context::context;
+pub use ready::client;
 #[cfg(test)]
 pub use ready::client_of;
 pub use shell::shell;

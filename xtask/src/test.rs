@@ -1,6 +1,7 @@
 //! Everything a change must pass, in the order in which it is cheapest to hear of a fault.
 
 mod controls;
+mod proxy;
 mod leftovers;
 
 use std::path::Path;
@@ -168,6 +169,7 @@ async fn cluster(
         }
     };
     tally.check(progress, "lab", whole).await;
+    tally.check(progress, "connections that break", proxy::run(workspace, program)).await;
     match controls::load(workspace).and_then(|controls| Ok((controls, Lab::shipped(workspace)?))) {
         Ok((controls, lab)) => {
             for control in &controls {

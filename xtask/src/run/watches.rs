@@ -25,6 +25,8 @@ use crate::transient::{self, Pauses};
 
 /// How long the API server keeps a watch open before it ends it in good order.
 const WATCHED_S: u32 = 290;
+/// A watch that lasted this long did not break because it had just been opened.
+const LASTED: Duration = Duration::from_secs(2);
 
 /// The open watches. They close when this is dropped.
 #[derive(Debug)]
@@ -100,10 +102,14 @@ impl Watch {
     async fn follow(mut self) {
         let (mut pauses, mut broken) = (Pauses::default(), false);
         loop {
-            match self.go_on(&mut broken, &mut pauses).await {
+            let began = Instant::now();
+            match self.go_on(&mut broken).await {
                 Ok(()) => {}
                 Err(error) => {
                     broken = true;
+                    if began.elapsed() > LASTED {
+                        pauses.reset();
+                    }
                     if matches!(&error, kube::Error::Api(status) if status.code == 410) {
                         self.version = None;
                     }
@@ -115,7 +121,7 @@ impl Watch {
     }
 
     /// Lists when it must, then watches until the watch ends: in good order, or with an error.
-    async fn go_on(&mut self, broken: &mut bool, pauses: &mut Pauses) -> kube::Result<()> {
+    async fn go_on(&mut self, broken: &mut bool) -> kube::Result<()> {
         let listed = self.version.is_none();
         let version = match self.version.clone() {
             Some(version) => version,
@@ -130,7 +136,6 @@ impl Watch {
             self.tell(Timeline::watch_resumed);
         }
         while let Some(event) = events.next().await {
-            pauses.reset();
             match event? {
                 WatchEvent::Added(object) | WatchEvent::Modified(object) => {
                     self.version = version_of(&object).or_else(|| self.version.take());
