@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use futures::future::join_all;
+use futures::future::{join_all, try_join_all};
 use serde_json::{Value as Json, json};
 use tokio::sync::Semaphore;
 
@@ -87,14 +87,20 @@ pub async fn experiments(
             Ok(line) => task.done(&line),
             Err(line) => task.fail(&line),
         }
-        if journal.releases(&record) {
-            // Nobody waits for it: the next run does, if it is still on its way.
-            namespaces::release(&access.client, &record.namespace).await?;
-        }
+        let released = journal.releases(&record).then(|| record.namespace.clone());
         journal.enter(record);
-        anyhow::Ok(())
+        if let (Some(namespace), true) = (&released, subject.name.is_some()) {
+            // Many charts side by side are more than a node bears when none of them goes.
+            namespaces::release(&access.client, namespace).await?;
+            return Ok(None);
+        }
+        anyhow::Ok(released)
     });
-    join_all(runs).await.into_iter().collect()
+    let released = join_all(runs).await.into_iter().collect::<Result<Vec<_>>>()?;
+    // Not before: stopping pods and taking volumes away is as much work as making them, and the experiments that are
+    // still under way need the machine. Nobody waits for it: the next run does, if it is still on its way.
+    let released = released.iter().flatten();
+    try_join_all(released.map(|namespace| namespaces::release(&access.client, namespace))).await.map(drop)
 }
 
 /// Fails all experiments of a chart that can't be looked at.

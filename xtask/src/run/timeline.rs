@@ -168,6 +168,17 @@ impl Timeline {
         self.lock().objects.get(kind).map(|known| known.clone().into_iter().collect()).unwrap_or_default()
     }
 
+    /// The first thing found among the objects of a kind, without a copy of them: a condition is judged at every
+    /// change.
+    pub fn find_object<T>(&self, kind: &str, mut find: impl FnMut(&str, &Json) -> Option<T>) -> Option<T> {
+        self.lock().objects.get(kind)?.iter().find_map(|(name, object)| find(name, object))
+    }
+
+    /// The first thing found in what happened so far, without a copy of it.
+    pub fn find_transition<T>(&self, find: impl FnMut(&Transition) -> Option<T>) -> Option<T> {
+        self.lock().transitions.iter().find_map(find)
+    }
+
     /// The resourceVersion of an object as the watch last saw it.
     pub fn resource_version(&self, kind: &str, name: &str) -> Option<u64> {
         let state = self.lock();

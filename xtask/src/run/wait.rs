@@ -69,25 +69,24 @@ fn hopeless(timeline: &Timeline) -> Option<String> {
         "CreateContainerError",
         "RunContainerError",
     ];
-    for (name, pod) in timeline.objects("Pod") {
-        let statuses =
-            pod.pointer("/status/containerStatuses").and_then(Json::as_array).into_iter().flatten();
-        for status in statuses {
-            let waiting = status.pointer("/state/waiting");
-            let reason = waiting.and_then(|w| w["reason"].as_str()).unwrap_or_default();
+    let stuck = |name: &str, pod: &Json| {
+        let statuses = pod.pointer("/status/containerStatuses").and_then(Json::as_array);
+        statuses.into_iter().flatten().find_map(|status| {
+            let waiting = status.pointer("/state/waiting")?;
+            let reason = waiting["reason"].as_str().unwrap_or_default();
             let looping = reason == "CrashLoopBackOff" && status["restartCount"].as_i64() >= Some(3);
-            if looping || NEVER.contains(&reason) {
-                let message = waiting.and_then(|w| w["message"].as_str()).unwrap_or_default();
-                return Some(format!("pod {name}: {reason}: {message}"));
-            }
-        }
-    }
+            let message = waiting["message"].as_str().unwrap_or_default();
+            (looping || NEVER.contains(&reason)).then(|| format!("pod {name}: {reason}: {message}"))
+        })
+    };
     let no_class = |detail: &str| detail.contains("storageclass") && detail.contains("not found");
     let refused = |detail: &str| detail.contains("violates PodSecurity");
-    timeline.transitions().into_iter().find_map(|transition| {
-        let detail = transition.detail.filter(|_| transition.kind == "Event")?;
-        (no_class(&detail) || refused(&detail))
-            .then(|| format!("{}: {}: {detail}", transition.name, transition.what))
+    timeline.find_object("Pod", stuck).or_else(|| {
+        timeline.find_transition(|transition| {
+            let detail = transition.detail.as_deref().filter(|_| transition.kind == "Event")?;
+            (no_class(detail) || refused(detail))
+                .then(|| format!("{}: {}: {detail}", transition.name, transition.what))
+        })
     })
 }
 

@@ -64,7 +64,9 @@ async fn rolled_out(bench: &Bench<'_>, acted: Instant, deadline: Duration) -> Re
         let of = |kind| bench.timeline.objects(kind).into_iter();
         of("StatefulSet").chain(of("Deployment"))
     };
-    let condition = || Ok(workloads().all(|(_, workload)| condition::rolled_out(&workload)));
+    let unfinished = |_: &str, workload: &Json| (!condition::rolled_out(workload)).then_some(());
+    let finished = |kind: &str| bench.timeline.find_object(kind, unfinished).is_none();
+    let condition = || Ok(finished("StatefulSet") && finished("Deployment"));
     let last_seen = || {
         let ready = |workload: &Json, pointer| workload.pointer(pointer).and_then(Json::as_i64).unwrap_or(0);
         let lines = workloads().map(|(name, workload)| {
