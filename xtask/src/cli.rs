@@ -205,6 +205,9 @@ pub struct TestArgs {
     /// Leave out what needs a cluster.
     #[arg(long)]
     pub no_cluster: bool,
+    /// Only these negative controls (comma-separated ids, or `all`), on a cluster that is kept.
+    #[arg(long, value_delimiter = ',', value_name = "ID", conflicts_with = "no_cluster")]
+    pub control: Vec<String>,
 }
 
 /// What to do with the lab's own cluster.

@@ -15,7 +15,7 @@ use crate::cluster::node_image::{self, Depth};
 use crate::command::Command;
 use crate::exit::Exit;
 use crate::image::{self, Builder};
-use crate::lab::{self, Lab};
+use crate::lab::schema::schema;
 use crate::progress::{Progress, Task};
 use crate::setup::{self, Environment, Need};
 use crate::tools::gomod::Go;
@@ -40,6 +40,10 @@ struct Tally {
 /// The machine lacks what the tests need.
 pub async fn test(workspace: &Workspace, args: &TestArgs, progress: &Progress) -> Result<Exit> {
     let mut tally = Tally::default();
+    if !args.control.is_empty() {
+        controls(workspace, &args.control, args.setup, progress, &mut tally).await;
+        return Ok(tally.conclude());
+    }
     // Asked now: `cargo test` puts another build of this program in its place.
     let program = std::env::current_exe().context("this program has no path")?;
     let environment = match args.no_cluster {
@@ -54,8 +58,7 @@ pub async fn test(workspace: &Workspace, args: &TestArgs, progress: &Progress) -
         tally.check(progress, "node image twice", node_twice(workspace, environment, progress)).await;
         cluster(workspace, environment, &program, progress, &mut tally).await;
     }
-    println!("{} passed, {} failed, {} skipped", tally.passed, tally.failed, tally.skipped);
-    Ok(if tally.failed == 0 { Exit::Holds } else { Exit::ClaimFails })
+    Ok(tally.conclude())
 }
 
 /// Formatting, lints and the unit tests, whose count is shown.
@@ -91,7 +94,7 @@ async fn surroundings(
         ensure!(exit? == Exit::Holds, "{what} is out of date");
         Ok(Outcome::Passed("current".to_owned()))
     };
-    tally.check(progress, "schema", current("the schema", lab::schema::schema(workspace, true))).await;
+    tally.check(progress, "schema", current("the schema", schema(workspace, true))).await;
     tally.check(progress, "page", current("the page", crate::docs(workspace, true))).await;
     // These run tools of their own, one after the other: a thread that blocks, not one that serves others.
     let beside = |check: fn(&Path) -> Result<Outcome>| {
@@ -170,18 +173,28 @@ async fn cluster(
     };
     tally.check(progress, "lab", whole).await;
     tally.check(progress, "connections that break", proxy::run(workspace, program)).await;
-    match controls::load(workspace).and_then(|controls| Ok((controls, Lab::shipped(workspace)?))) {
-        Ok((controls, lab)) => {
-            for control in &controls {
-                let name = format!("control {}", control.id);
-                tally.check(progress, &name, controls::run(workspace, program, &lab, control)).await;
+    controls(workspace, &["all".to_owned()], false, progress, tally).await;
+    tally
+        .check(progress, "nothing is left", leftovers::check(workspace, environment, &before, progress))
+        .await;
+}
+
+/// The charts under which the lab must turn red, a check for each.
+async fn controls(
+    workspace: &Workspace,
+    named: &[String],
+    setup: bool,
+    progress: &Progress,
+    tally: &mut Tally,
+) {
+    match controls::run(workspace, named, setup, progress).await {
+        Ok(judged) => {
+            for (id, outcome) in judged {
+                tally.check(progress, &format!("control {id}"), async { outcome }).await;
             }
         }
         Err(error) => tally.check(progress, "controls", async { Err(error) }).await,
     }
-    tally
-        .check(progress, "nothing is left", leftovers::check(workspace, environment, &before, progress))
-        .await;
 }
 
 /// This program's own `lab`, as a user calls it: its status and all it printed.
@@ -191,6 +204,12 @@ async fn lab(program: &Path, args: &[&str]) -> Result<(i32, String)> {
 }
 
 impl Tally {
+    /// Says how many there were, and how the program ends.
+    fn conclude(&self) -> Exit {
+        println!("{} passed, {} failed, {} skipped", self.passed, self.failed, self.skipped);
+        if self.failed == 0 { Exit::Holds } else { Exit::ClaimFails }
+    }
+
     async fn run(&mut self, progress: &Progress, name: &str, command: Command) {
         let check = async {
             command.read().await?;

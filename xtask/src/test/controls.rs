@@ -1,4 +1,4 @@
-//! Negative controls: the lab against charts that are broken in exactly one way, as a user would run it.
+//! Negative controls: the lab against charts that are broken in exactly one way, side by side, as `grade` runs them.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -7,10 +7,15 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 use serde::Deserialize;
 
 use crate::checks::Outcome;
-use crate::evidence::record::{Record, Verdict};
+use crate::cli::RunArgs;
+use crate::evidence::grade;
+use crate::evidence::record::Verdict;
+use crate::exit::BadInput;
 use crate::lab::Lab;
 use crate::lab::spec::Values;
-use crate::lab::target::write_values;
+use crate::progress::Progress;
+use crate::run::journal::Finding;
+use crate::run::subject::Subject;
 use crate::workspace::{Workspace, copy_folder};
 
 const FILE: &str = "docs/labs/controls/statefulset.yaml";
@@ -26,9 +31,9 @@ struct Controls {
 /// A chart or values broken in exactly one way.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Control {
+struct Control {
     /// Its name.
-    pub(super) id: String,
+    id: String,
     /// What is wrong with it, for the reader.
     #[serde(rename = "wrong")]
     _wrong: String,
@@ -40,7 +45,7 @@ pub(super) struct Control {
     edits: Vec<Edit>,
     /// The experiments that are run.
     only: Vec<String>,
-    /// The claims that must not hold; all others of these experiments must.
+    /// The claims that fail, seen to be otherwise; all others of these experiments hold.
     breaks: BTreeSet<String>,
 }
 
@@ -53,58 +58,86 @@ struct Edit {
     replace: String,
 }
 
-/// Reads the controls.
-pub(super) fn load(workspace: &Workspace) -> Result<Vec<Control>> {
-    let text =
-        std::fs::read_to_string(workspace.root.join(FILE)).with_context(|| format!("cannot read {FILE}"))?;
-    let controls: Controls = serde_saphyr::from_str(&text).map_err(|error| anyhow!("{FILE}: {error}"))?;
-    ensure!(controls.lab == "statefulset", "{FILE} belongs to lab {}", controls.lab);
-    Ok(controls.controls)
-}
-
-/// Runs the lab against the broken chart: exactly the claims it breaks turn red, the exit status is 1, and what was
-/// printed names each of them with what was expected and what was seen.
+/// Runs the lab against the broken charts that are named, or `all` of them, and judges each by its name. The cluster
+/// is kept.
+///
+/// # Errors
+/// The controls can't be read, a claim has none, a name is nobody's, or the lab could not run.
 pub(super) async fn run(
     workspace: &Workspace,
-    program: &Path,
-    lab: &Lab,
-    control: &Control,
-) -> Result<Outcome> {
-    let folder = workspace.lab.join("controls").join(&control.id);
-    let chart = broken_chart(&lab.chart(), &folder, &control.edits)?;
-    let values = folder.join(write_values(&folder, "values", &control.values)?);
-    let (chart, values) = (chart.to_string_lossy(), values.to_string_lossy());
-    let only = control.only.join(",");
-    let args = ["--keep", "--chart", &chart, "--values", &values, "--only", &only];
-    let (status, text) = super::lab(program, &args).await?;
-    ensure!(status == 1, "exit status {status} where 1 was expected\n{text}");
-    let record = workspace.root.join("target/lab/run.json");
-    let record =
-        std::fs::read_to_string(&record).with_context(|| format!("cannot read {}", record.display()))?;
-    let record: Record = serde_json::from_str(&record)?;
-    let claims: Vec<_> = record.experiments.iter().flat_map(|experiment| &experiment.claims).collect();
-    let red: BTreeSet<String> =
-        claims.iter().filter(|claim| claim.verdict != Verdict::Holds).map(|claim| claim.id.clone()).collect();
-    if red != control.breaks {
+    named: &[String],
+    setup: bool,
+    progress: &Progress,
+) -> Result<Vec<(String, Result<Outcome>)>> {
+    let lab = Lab::shipped(workspace)?;
+    let mut controls = load(workspace, &lab)?;
+    if named != ["all"] {
+        if let Some(name) = named.iter().find(|name| controls.iter().all(|control| control.id != **name)) {
+            let ids: Vec<&str> = controls.iter().map(|control| control.id.as_str()).collect();
+            return Err(
+                BadInput(format!("no control is called `{name}`\nthere are: {}", ids.join(", "))).into()
+            );
+        }
+        controls.retain(|control| named.contains(&control.id));
+    }
+    let folder = workspace.lab.join("controls");
+    let subjects = controls.iter().map(|control| subject(&lab, control, &folder));
+    let subjects: Vec<Subject> = subjects.collect::<Result<_>>()?;
+    let args = RunArgs { keep: true, setup, ..RunArgs::default() };
+    let findings = crate::run(workspace, &args, &subjects, progress, |_, findings| Ok(findings)).await?;
+    let judged = controls.iter().zip(&findings);
+    Ok(judged.map(|(control, finding)| (control.id.clone(), judge(control, finding))).collect())
+}
+
+/// Reads the controls.
+fn load(workspace: &Workspace, lab: &Lab) -> Result<Vec<Control>> {
+    let text =
+        std::fs::read_to_string(workspace.root.join(FILE)).with_context(|| format!("cannot read {FILE}"))?;
+    let Controls { lab: of, controls } =
+        serde_saphyr::from_str(&text).map_err(|error| anyhow!("{FILE}: {error}"))?;
+    ensure!(of == lab.spec.lab, "{FILE} belongs to lab {of}");
+    let broken: BTreeSet<&String> = controls.iter().flat_map(|control| &control.breaks).collect();
+    let claims = lab.spec.experiments.iter().flat_map(|experiment| &experiment.claims);
+    let unproven: Vec<&str> =
+        claims.filter(|claim| !broken.contains(&claim.id)).map(|claim| claim.id.as_str()).collect();
+    ensure!(unproven.is_empty(), "{FILE}: no control breaks {}", unproven.join(", "));
+    Ok(controls)
+}
+
+/// The broken chart, and what it is asked.
+fn subject(lab: &Lab, control: &Control, folder: &Path) -> Result<Subject> {
+    let chart = broken_chart(&lab.chart(), &folder.join(&control.id), &control.edits)
+        .with_context(|| format!("control {}", control.id))?;
+    let lab = lab.with_chart(&chart)?;
+    Ok(Subject::named(&control.id, lab, &control.only, control.values.clone(), folder))
+}
+
+/// Exactly the claims that the control breaks turn red, and each is told with what was expected and what was seen.
+fn judge(control: &Control, finding: &Finding) -> Result<Outcome> {
+    let Finding { record, written } = finding;
+    let told = written.summary.failures.iter().map(|failure| failure.text()).collect::<Vec<_>>().join("\n\n");
+    let claims = || record.experiments.iter().flat_map(|experiment| &experiment.claims);
+    let with = |verdict: Verdict| -> BTreeSet<String> {
+        claims().filter(|claim| claim.verdict == verdict).map(|claim| claim.id.clone()).collect()
+    };
+    let red = with(Verdict::Fails);
+    if red != control.breaks || with(Verdict::Holds).len() + red.len() != claims().count() {
         let green: Vec<&String> = control.breaks.difference(&red).collect();
         let beside: Vec<&String> = red.difference(&control.breaks).collect();
-        bail!("should have turned red: {green:?}\nshould have stayed green: {beside:?}\n{text}");
-    }
-    for claim in claims.iter().filter(|claim| claim.verdict == Verdict::Fails) {
-        let told = text.split_once(&format!("· {}: ", claim.id)).map(|(_, rest)| rest).unwrap_or_default();
-        let block = told.split("\n\n").next().unwrap_or_default();
-        ensure!(
-            block.contains("expected  "),
-            "claim {} is not named with what was expected\n{text}",
-            claim.id
-        );
-        ensure!(
-            block.contains("seen      ") || block.contains("because   "),
-            "claim {} is not told with what was seen\n{text}",
-            claim.id
+        let unjudged = with(Verdict::NotJudged);
+        bail!(
+            "should have failed: {green:?}\nshould have held: {beside:?}\nshould have been judged: {unjudged:?}\n{told}"
         );
     }
-    Ok(Outcome::Passed(format!("{} of {} claims turn red", red.len(), claims.len())))
+    ensure!(written.grade.outcome == grade::Outcome::Fails, "the run is not told to have failed\n{told}");
+    for claim in &red {
+        let mut failures = written.summary.failures.iter();
+        let failure = failures.find(|failure| failure.claim.as_ref() == Some(claim));
+        let failure = failure.with_context(|| format!("claim {claim} is not told\n{told}"))?;
+        let seen = !failure.seen.is_empty() || failure.message.is_some();
+        ensure!(failure.expected.is_some() && seen, "claim {claim} is told without what was seen\n{told}");
+    }
+    Ok(Outcome::Passed(format!("{} of {} claims fail", red.len(), claims().count())))
 }
 
 /// A copy of the chart with the edits made.
@@ -130,21 +163,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_control_names_claims_and_experiments_of_the_lab_and_still_fits_the_chart() {
+    fn every_claim_has_a_control_that_still_fits_lab_and_chart() {
         let workspace = Workspace::discover().unwrap();
         let lab = Lab::shipped(&workspace).unwrap();
         let dir = tempfile::tempdir().unwrap();
-        for control in load(&workspace).unwrap() {
-            let chosen = lab.choose(&control.only).unwrap();
-            let claims: Vec<&str> = chosen
-                .iter()
-                .flat_map(|experiment| &experiment.claims)
-                .map(|claim| claim.id.as_str())
-                .collect();
+        for control in load(&workspace, &lab).unwrap() {
+            let subject = subject(&lab, &control, dir.path()).unwrap();
+            let chosen = subject.chosen().unwrap();
+            for experiment in &chosen {
+                let namespace = subject.namespace(experiment);
+                assert!(namespace.len() <= 63, "{namespace}");
+                let broken = experiment.claims.iter().filter(|claim| control.breaks.contains(&claim.id));
+                assert!(broken.count() > 0, "{}: breaks nothing of {}", control.id, experiment.id);
+            }
+            let claims = chosen.iter().flat_map(|experiment| &experiment.claims);
+            let claims: Vec<&str> = claims.map(|claim| claim.id.as_str()).collect();
             for broken in &control.breaks {
                 assert!(claims.contains(&broken.as_str()), "{}: {broken}", control.id);
             }
-            broken_chart(&lab.chart(), &dir.path().join(&control.id), &control.edits).unwrap();
         }
     }
 }
