@@ -66,7 +66,14 @@ fn ownership(user: &str) -> RoleBinding {
 pub async fn release(client: &kube::Client, name: &str) -> Result<()> {
     let namespaces: Api<Namespace> = Api::all(client.clone());
     let (what, params) = (format!("delete namespace {name}"), DeleteParams::default());
-    transient::once(&what, || namespaces.delete(name, &params)).await.map(drop)
+    let delete = || async {
+        match namespaces.delete(name, &params).await {
+            // It could not be made.
+            Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
+            deleted => deleted.map(drop),
+        }
+    };
+    transient::once(&what, delete).await
 }
 
 /// Deletes every namespace of the lab and waits until they are gone. Returns their names.

@@ -46,7 +46,11 @@ struct Control {
     /// The experiments that are run.
     only: Vec<String>,
     /// The claims that fail, seen to be otherwise; all others of these experiments hold.
+    #[serde(default)]
     breaks: BTreeSet<String>,
+    /// What the cluster says when it refuses the chart, before anything can be judged.
+    #[serde(default)]
+    refused: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -116,6 +120,12 @@ fn subject(lab: &Lab, control: &Control, folder: &Path) -> Result<Subject> {
 fn judge(control: &Control, finding: &Finding) -> Result<Outcome> {
     let Finding { record, written } = finding;
     let told = written.summary.failures.iter().map(|failure| failure.text()).collect::<Vec<_>>().join("\n\n");
+    if let Some(words) = &control.refused {
+        let refused = |failure: &Option<String>| failure.as_ref().is_some_and(|says| says.contains(words));
+        let all = record.experiments.iter().all(|experiment| refused(&experiment.failure));
+        ensure!(all, "should have been refused: {words}\n{told}");
+        return Ok(Outcome::Passed(format!("refused: {words}")));
+    }
     let claims = || record.experiments.iter().flat_map(|experiment| &experiment.claims);
     let with = |verdict: Verdict| -> BTreeSet<String> {
         claims().filter(|claim| claim.verdict == verdict).map(|claim| claim.id.clone()).collect()
@@ -170,11 +180,12 @@ mod tests {
         for control in load(&workspace, &lab).unwrap() {
             let subject = subject(&lab, &control, dir.path()).unwrap();
             let chosen = subject.chosen().unwrap();
+            assert_ne!(control.breaks.is_empty(), control.refused.is_none(), "{}", control.id);
             for experiment in &chosen {
                 let namespace = subject.namespace(experiment);
                 assert!(namespace.len() <= 63, "{namespace}");
-                let broken = experiment.claims.iter().filter(|claim| control.breaks.contains(&claim.id));
-                assert!(broken.count() > 0, "{}: breaks nothing of {}", control.id, experiment.id);
+                let broken = experiment.claims.iter().any(|claim| control.breaks.contains(&claim.id));
+                assert!(broken || control.refused.is_some(), "{}: nothing of {}", control.id, experiment.id);
             }
             let claims = chosen.iter().flat_map(|experiment| &experiment.claims);
             let claims: Vec<&str> = claims.map(|claim| claim.id.as_str()).collect();
