@@ -149,7 +149,7 @@ async fn run_one(experiment: &Experiment, mut bench: Bench<'_>, task: &Task) -> 
             task.note(format!("step {} of {}", position + 1, experiment.steps.len()));
             let (what, limit) = steps::told(step, &bench);
             task.step(&what, limit);
-            let (began, started_ms) = (Instant::now(), timeline.now_ms());
+            let (began, started_ms) = (Instant::now(), timeline.moment());
             let outcome = steps::perform(step, &mut bench).await;
             let (ended, ended_ms) = (Instant::now(), timeline.now_ms());
             steps.push(StepRecord {

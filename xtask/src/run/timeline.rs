@@ -66,6 +66,13 @@ impl Timeline {
         u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
+    /// Now, but later than everything seen so far: what ended a wait is before the step that follows, also when both
+    /// are in one millisecond.
+    pub fn moment(&self) -> u64 {
+        let last = self.lock().transitions.last().map_or(0, |transition| transition.at_ms + 1);
+        self.now_ms().max(last)
+    }
+
     /// Takes an object as a watch delivered it.
     pub fn applied(&self, kind: &str, object: Json) {
         let name = text(&object, "/metadata/name");
@@ -398,6 +405,14 @@ mod tests {
 
     fn whats(timeline: &Timeline) -> Vec<String> {
         timeline.transitions().into_iter().map(|t| t.what).collect()
+    }
+
+    #[test]
+    fn what_was_seen_is_before_the_next_step_also_within_a_millisecond() {
+        let timeline = Timeline::begin();
+        timeline.applied("Pod", pod("a", json!({"phase": "Pending"})));
+        let seen = timeline.transitions().last().unwrap().at_ms;
+        assert!(timeline.moment() > seen, "seen at {seen} ms");
     }
 
     #[test]
