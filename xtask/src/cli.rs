@@ -98,6 +98,8 @@ pub enum Subcommands {
         #[arg(value_enum, default_value = "app")]
         what: BenchArg,
     },
+    /// Record a run of the lab as a terminal shows it: docs/images/lab.svg, the picture of the README.
+    Screencast,
     /// Lay out what this machine hands out in a release: binary, image, bill of materials, and the chart.
     Release(ReleaseArgs),
     /// Everything a change must pass: formatting, lints, unit tests, the chart, the flake, the lab on a real cluster.

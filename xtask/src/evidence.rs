@@ -12,7 +12,7 @@ pub mod stale;
 pub mod timeline_svg;
 mod lives;
 mod acts;
-mod text;
+pub mod text;
 mod table;
 pub mod summary;
 mod junit;

@@ -16,6 +16,7 @@ mod test;
 mod checks;
 mod bench;
 mod release;
+mod screencast;
 mod command;
 mod digest;
 mod surroundings;
@@ -69,6 +70,7 @@ async fn dispatch(cli: Cli) -> Result<Exit> {
         Subcommands::Docs { check } => docs(&workspace, check),
         Subcommands::Schema { check } => lab::schema::schema(&workspace, check),
         Subcommands::Bench { what: BenchArg::App } => interrupt::or(bench(&workspace, &progress)).await,
+        Subcommands::Screencast => interrupt::or(screencast::screencast(&workspace)).await,
         Subcommands::Release(args) => interrupt::or(release::release(&workspace, &args, &progress)).await,
         Subcommands::Test(args) => interrupt::or(test::test(&workspace, &args, &progress)).await,
     }
