@@ -1,7 +1,8 @@
-//! Checks of what stands around the code: the flake, the workflows, the pins and the policy for dependencies.
+//! Checks of what stands around the code: the flake, the workflows, the pins, the policy for dependencies and the oldest Rust.
 
 pub mod chart;
 pub mod flake;
+pub mod msrv;
 pub mod policy;
 pub mod versions;
 pub mod workflows;

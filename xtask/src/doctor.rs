@@ -44,7 +44,7 @@ pub fn requirements(workspace: &Workspace, survey: &Survey, need: Need) -> Vec<R
     let to_build = list.iter().any(|requirement| !requirement.fits);
     list.push(go(survey, to_build));
     let builds_node = own && survey.node_image.is_none();
-    let programs = HOST_PROGRAMS.iter().filter(|program| program.needed(own, builds_node));
+    let programs = HOST_PROGRAMS.iter().filter(|program| program.needed(own, builds_node, survey.nix_builds));
     list.extend(programs.map(host_program));
     if to_build {
         list.push(disk(workspace, survey));
@@ -216,6 +216,7 @@ mod tests {
             kubectl: nothing(),
             helm: nothing(),
             node_image: None,
+            nix_builds: false,
         }
     }
 

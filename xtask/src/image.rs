@@ -76,7 +76,7 @@ pub async fn build(workspace: &Workspace, progress: &Progress, builder: Builder)
     let task = progress.start("image");
     match build_with(workspace, builder, &task).await {
         Ok((image, how)) => {
-            task.done(&describe(&image, how));
+            task.done(&describe(&image, &how));
             Ok(image)
         }
         Err(error) => {
@@ -131,38 +131,43 @@ pub fn open(archive: &Path) -> Result<Image> {
     image_of(archive, Builder::Auto)
 }
 
-async fn build_with(workspace: &Workspace, builder: Builder, task: &Task) -> Result<(Image, &'static str)> {
+/// Whether Nix builds the image here: it has done so before, or nothing is in its way.
+pub async fn nix_builds(workspace: &Workspace) -> bool {
+    stamp_path(workspace, Builder::Nix).exists() || nix::obstacle(&workspace.root).await.is_none()
+}
+
+async fn build_with(workspace: &Workspace, builder: Builder, task: &Task) -> Result<(Image, String)> {
     let revision = inputs::revision(&workspace.root).await;
     let nix_inputs = nix::fingerprint(&workspace.root, &revision)?;
     if builder != Builder::Cargo
         && let Some(image) = kept(workspace, Builder::Nix, &nix_inputs)
     {
-        return Ok((image, "unchanged"));
+        return Ok((image, "unchanged".to_owned()));
     }
     // Whatever `auto` built before is as good as new: a look at Nix that can't build costs seconds each time.
     let parts = if builder == Builder::Nix { None } else { Some(cargo::Parts::find().await) };
     if let Some(Ok(parts)) = &parts {
         let inputs = parts.fingerprint(&workspace.root, &revision)?;
         if let Some(image) = kept(workspace, Builder::Cargo, &inputs) {
-            return Ok((image, "unchanged"));
+            return Ok((image, "unchanged".to_owned()));
         }
     }
-    let by_nix = match builder {
-        Builder::Nix => true,
-        Builder::Cargo => false,
-        Builder::Auto => {
-            task.note("asking Nix");
-            nix::obstacle(&workspace.root).await.is_none()
-        }
-    };
-    if by_nix {
+    let by_nix = async || {
         task.note("nix build .#image");
         let image = image_of(&nix::build(&workspace.root).await?, Builder::Nix)?;
         keep(workspace, &nix_inputs, &image)?;
-        return Ok((image, "built by Nix"));
+        Ok((image, "built by Nix".to_owned()))
+    };
+    let Some(parts) = parts else { return by_nix().await };
+    let mut how = "built by cargo".to_owned();
+    if builder == Builder::Auto && nix::is_there() {
+        task.note("asking Nix");
+        match nix::obstacle(&workspace.root).await {
+            None => return by_nix().await,
+            Some(obstacle) => how += &format!(", as Nix can't: {obstacle}"),
+        }
     }
-    let parts = parts.context("the cargo builder's parts were not looked for")??;
-    Ok((build_by_cargo(workspace, &parts, &revision, task).await?, "built by cargo"))
+    Ok((build_by_cargo(workspace, &parts?, &revision, task).await?, how))
 }
 
 async fn build_by_cargo(

@@ -12,6 +12,9 @@ pub const HELM: &str = "v4.3.1";
 /// The Go that the pinned modules ask for.
 pub const GO: Version = Version::new(1, 26, 0);
 
+/// cargo-deny, where it is built.
+pub const CARGO_DENY: &str = "0.20.2";
+
 /// kind's own node image for [`KUBERNETES`], by digest.
 pub const NODE_IMAGE: &str =
     "kindest/node:v1.37.0@sha256:a1ed56cfb0e7b93589bdf97c8cd566405a265939e3620fc4f5de89adff580ae5";

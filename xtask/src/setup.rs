@@ -14,8 +14,10 @@ use crate::cluster::kind::Kind;
 use crate::cluster::node_image::{self, NodeImage};
 use crate::doctor::GO_FIX;
 use crate::doctor::requirement::{Requirement, missing};
+use crate::image;
 use crate::pins;
 use crate::progress::Progress;
+use crate::tools::crates::CARGO_DENY;
 use crate::tools::gomod::{Go, HELM, KIND, KUBECTL, Module, NODE_MODULES, estimate_of};
 use crate::tools::{self, Found, Tool, Wanted};
 use crate::workspace::Workspace;
@@ -83,10 +85,10 @@ pub const HOST_PROGRAMS: [HostProgram; 3] = [
 ];
 
 impl HostProgram {
-    /// Whether a run needs it that has or has not a cluster and a node image to make. Nix brings its own
-    /// busybox into the image.
-    pub fn needed(&self, own_cluster: bool, builds_node: bool) -> bool {
-        own_cluster && (builds_node || (!self.node_image_only && tools::on_path("nix").is_empty()))
+    /// Whether a run needs it that has or has not a cluster and a node image to make, and has or has not its image
+    /// built by Nix, which brings its own busybox.
+    pub fn needed(&self, own_cluster: bool, builds_node: bool, nix_builds: bool) -> bool {
+        own_cluster && (builds_node || (!self.node_image_only && !nix_builds))
     }
 
     /// Whether it is there and will do.
@@ -112,6 +114,8 @@ pub struct Survey {
     pub helm: Found,
     /// The node image that is there.
     pub node_image: Option<NodeImage>,
+    /// Whether Nix builds the counter's image; not looked at where cargo can as well.
+    pub nix_builds: bool,
 }
 
 impl Survey {
@@ -128,9 +132,10 @@ impl Survey {
                 _ => None,
             }
         };
-        let (kind, kubectl, helm, node_image) =
-            tokio::join!(look(Wanted::Kind), look(Wanted::Kubectl), look(Wanted::Helm), image);
-        Self { go, engine, kind, kubectl, helm, node_image }
+        let nix = async { tools::static_busybox().is_err() && image::nix_builds(workspace).await };
+        let (kind, kubectl, helm, node_image, nix_builds) =
+            tokio::join!(look(Wanted::Kind), look(Wanted::Kubectl), look(Wanted::Helm), image, nix);
+        Self { go, engine, kind, kubectl, helm, node_image, nix_builds }
     }
 
     /// With the node image that was asked for in place of the one that is there.
@@ -189,6 +194,29 @@ pub async fn ensure(
     survey.environment(need).ok_or_else(|| {
         anyhow!("after the installation something is still missing\n{}", tell(&missing(&requirements)))
     })
+}
+
+/// Installs what the checks of `cargo xtask test` need besides the lab. One that can't be installed is told: its
+/// check is skipped then, and the others run.
+pub async fn ensure_checks(workspace: &Workspace, progress: &Progress) {
+    let nix = async {
+        match tools::on_path("nix").is_empty() {
+            true => apt::install(workspace, progress, &["nix-bin"]).await,
+            false => Ok(()),
+        }
+    };
+    let deny = async {
+        if CARGO_DENY.find(workspace).is_some() {
+            return Ok(());
+        }
+        let (name, version, minutes) = (CARGO_DENY.name, CARGO_DENY.version, CARGO_DENY.cold_min);
+        progress.say(&format!("  builds: {name} {version}; about {minutes} min on 2 cores"));
+        CARGO_DENY.build(workspace, progress).await
+    };
+    let (nix, deny) = tokio::join!(nix, deny);
+    for error in [nix, deny].into_iter().filter_map(Result::err) {
+        progress.say(&format!("  {error:#}"));
+    }
 }
 
 impl Environment {
@@ -265,8 +293,9 @@ async fn fill(workspace: &Workspace, progress: &Progress, need: Need, survey: Su
     };
     // Packages come over the network while the compiler has the processors.
     let packages = async {
-        let lacking =
-            HOST_PROGRAMS.iter().filter(|program| program.needed(own, builds_node) && !program.is_there());
+        let lacking = HOST_PROGRAMS
+            .iter()
+            .filter(|program| program.needed(own, builds_node, survey.nix_builds) && !program.is_there());
         let packages: Vec<&str> = lacking.flat_map(|program| program.packages.iter().copied()).collect();
         apt::install(workspace, progress, &packages).await?;
         if builds_node {

@@ -46,10 +46,19 @@ pub async fn test(workspace: &Workspace, args: &TestArgs, progress: &Progress) -
     }
     // Asked now: `cargo test` puts another build of this program in its place.
     let program = std::env::current_exe().context("this program has no path")?;
-    let environment = match args.no_cluster {
-        true => None,
-        false => Some(setup::ensure(workspace, progress, Need::OwnCluster, None, args.setup).await?),
+    let tools = async {
+        if args.setup {
+            setup::ensure_checks(workspace, progress).await;
+        }
+        Ok(())
     };
+    let environment = async {
+        match args.no_cluster {
+            true => Ok(None),
+            false => setup::ensure(workspace, progress, Need::OwnCluster, None, args.setup).await.map(Some),
+        }
+    };
+    let ((), environment) = tokio::try_join!(tools, environment)?;
     code(workspace, progress, &mut tally).await;
     surroundings(workspace, progress, environment.as_ref(), &mut tally).await;
     tally.check(progress, "image twice", twice_the_same(workspace, progress)).await;
@@ -97,14 +106,16 @@ async fn surroundings(
     tally.check(progress, "schema", current("the schema", schema(workspace, true))).await;
     tally.check(progress, "page", current("the page", crate::docs(workspace, true))).await;
     // These run tools of their own, one after the other: a thread that blocks, not one that serves others.
-    let beside = |check: fn(&Path) -> Result<Outcome>| {
-        let root = root.clone();
-        async move { tokio::task::spawn_blocking(move || check(&root)).await.context("the check was lost")? }
+    let beside = |check: fn(&Workspace) -> Result<Outcome>| {
+        let workspace = workspace.clone();
+        async move { tokio::task::spawn_blocking(move || check(&workspace)).await.context("the check was lost")? }
     };
-    tally.check(progress, "flake", beside(checks::flake::check)).await;
-    tally.check(progress, "versions", beside(checks::versions::check)).await;
-    tally.check(progress, "workflows", beside(checks::workflows::check)).await;
+    tally.check(progress, "flake", beside(|workspace| checks::flake::check(&workspace.root))).await;
+    tally.check(progress, "versions", beside(|workspace| checks::versions::check(&workspace.root))).await;
+    tally.check(progress, "workflows", beside(|workspace| checks::workflows::check(&workspace.root))).await;
+    tally.check(progress, "oldest Rust", beside(|workspace| checks::msrv::check(&workspace.root))).await;
     tally.check(progress, "policy", beside(checks::policy::check)).await;
+    tally.check(progress, "advisories", beside(checks::policy::advisories)).await;
     if let Some(environment) = environment {
         let (root, helm) = (root.clone(), environment.helm.path.clone());
         let chart = tokio::task::spawn_blocking(move || checks::chart::check(&root, &helm));

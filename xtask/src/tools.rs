@@ -1,6 +1,7 @@
 //! kind, kubectl and helm: found on `PATH` when the version fits, else built from pinned Go modules.
 
 pub mod gomod;
+pub mod crates;
 pub mod elf;
 
 use std::ffi::OsStr;

@@ -7,11 +7,22 @@ use anyhow::{Context, Result};
 
 use super::inputs::Fingerprint;
 use crate::command::Command;
+use crate::tools::on_path;
 
 /// A first build fetches nixpkgs and compiles the counter.
 const BUILD_DEADLINE: Duration = Duration::from_secs(60 * 60);
 /// Evaluation, and fetching nixpkgs for it.
 const PROBE_DEADLINE: Duration = Duration::from_secs(120);
+/// Without a network Nix would try again for ten seconds, and behind a silent firewall for minutes.
+const IMPATIENT: [&str; 6] = ["--option", "download-attempts", "1", "--option", "connect-timeout", "5"];
+/// Nix builds this one itself, with nothing but the right to build.
+const SMALLEST: &str = "derivation { name = \"probe\"; system = \"builtin\"; builder = \"builtin:buildenv\"; \
+    derivations = [ ]; manifest = builtins.toFile \"manifest\" \"\"; }";
+
+/// Whether there is a `nix` to ask.
+pub fn is_there() -> bool {
+    !on_path("nix").is_empty()
+}
 
 /// Why Nix can't build the image here, or nothing when it can.
 ///
@@ -20,17 +31,22 @@ pub async fn obstacle(root: &Path) -> Option<String> {
     if !root.join("flake.nix").exists() {
         return Some("there is no flake.nix".to_owned());
     }
-    if let Err(error) = Command::new("nix").arg("--version").read().await {
-        return Some(format!("{error:#}"));
+    if !is_there() {
+        return Some("it is not on PATH".to_owned());
     }
-    match nix(root, &["build", ".#image", "--dry-run"]).deadline(PROBE_DEADLINE).output().await {
-        Ok(output) if output.status == 0 => None,
-        Ok(output) => {
-            let reason = output.stderr.lines().find(|line| line.contains("error:"));
-            Some(reason.unwrap_or("nix build --dry-run fails").trim().to_owned())
+    // The smallest thing to build: a Nix that was just unpacked has no users to build as. Then the image: what it
+    // needs has to be there, or a network to fetch it by.
+    for asked in [&["build", "--no-link", "--expr", SMALLEST][..], &["build", ".#image", "--dry-run"]] {
+        match nix(root, asked).args(IMPATIENT).deadline(PROBE_DEADLINE).output().await {
+            Ok(output) if output.status == 0 => {}
+            Ok(output) => {
+                let reason = output.stderr.lines().rev().find_map(|line| line.split_once("error: "));
+                return Some(reason.map_or("it does not say why", |(_, reason)| reason).trim().to_owned());
+            }
+            Err(error) => return Some(format!("{error:#}").lines().next().unwrap_or_default().to_owned()),
         }
-        Err(error) => Some(format!("{error:#}").lines().next().unwrap_or_default().to_owned()),
     }
+    None
 }
 
 /// Builds the image, and returns its archive in Nix's store.
