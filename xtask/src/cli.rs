@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::exit::BadInput;
 use crate::image::Builder;
 
 /// Stands in the help of the program and of the lab: a literal, so that it can be joined to others.
@@ -159,7 +160,7 @@ pub struct RunArgs {
     /// Values over those of the lab.
     #[arg(long, value_name = "FILE")]
     pub values: Option<PathBuf>,
-    /// An image archive to load instead of building one.
+    /// An image archive to load instead of building one; for the lab's own cluster.
     #[arg(long, value_name = "ARCHIVE")]
     pub image: Option<PathBuf>,
     /// What builds the image.
@@ -174,6 +175,23 @@ pub struct RunArgs {
     /// What stdout gets: text to read, or JSON.
     #[arg(long, value_enum, default_value_t = OutputArg::Text)]
     pub output: OutputArg,
+}
+
+impl RunArgs {
+    /// What clap can't see: `--image` is for a cluster that an image can be loaded into.
+    ///
+    /// # Errors
+    /// [`BadInput`] when it was given for another one.
+    pub fn sound(&self) -> Result<(), BadInput> {
+        match (&self.cluster, &self.image) {
+            (ClusterArg::Context(name), Some(_)) => Err(BadInput(format!(
+                "an image can't be loaded into the cluster of context {name}\n\
+                 next: push it to a registry that the cluster reads, and name it with --values: \
+                 image.repository and image.tag"
+            ))),
+            _ => Ok(()),
+        }
+    }
 }
 
 /// How to build the image.
@@ -285,6 +303,13 @@ mod tests {
     fn a_cluster_is_ours_or_a_context() {
         assert_eq!("kind".parse(), Ok(ClusterArg::Kind));
         assert_eq!("context:minikube".parse(), Ok(ClusterArg::Context("minikube".to_owned())));
+        let args = |line: &str| match Cli::parse_from(line.split(' ')).command {
+            Subcommands::Lab(args) => args.run.sound(),
+            other => panic!("{other:?}"),
+        };
+        assert!(args("xtask lab --image a.tar").is_ok() && args("xtask lab --cluster context:a").is_ok());
+        let error = args("xtask lab --cluster context:a --image a.tar").unwrap_err().to_string();
+        assert!(error.contains("can't be loaded into the cluster of context a"), "{error}");
         assert!("context:".parse::<ClusterArg>().is_err() && "k3d".parse::<ClusterArg>().is_err());
     }
 }

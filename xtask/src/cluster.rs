@@ -4,6 +4,7 @@ pub mod engine;
 pub mod node_image;
 pub mod kind;
 mod context;
+mod kubectl;
 mod ready;
 mod remains;
 mod shell;
@@ -16,6 +17,7 @@ use anyhow::{Context, Result, bail};
 use crate::command::Command;
 use crate::progress::Progress;
 use crate::setup::Environment;
+use crate::tools::Tool;
 use crate::workspace::{CLUSTER, Workspace};
 
 use engine::Engine;
@@ -36,8 +38,8 @@ pub struct Cluster {
     pub kubeconfig: PathBuf,
     /// Version that the API server tells, like `v1.37.0`.
     pub server_version: String,
-    /// kubectl.
-    pub kubectl: PathBuf,
+    /// A kubectl that fits it.
+    pub kubectl: Tool,
     /// helm.
     pub helm: PathBuf,
     /// Helm's own folders.
@@ -62,8 +64,11 @@ pub async fn up(workspace: &Workspace, environment: &Environment, progress: &Pro
     cluster.kind = Some(kind.clone());
     if !remains::containers(&kind.engine).await?.is_empty() {
         task.note("looks at the one that is there");
-        if let Some(version) = still_good(workspace, &kind).await {
-            cluster.server_version = version;
+        if let Some(found) = answers(workspace, &kind).await
+            && found.is_current
+        {
+            cluster.server_version = found.version;
+            cluster.kubectl = kubectl::fitting(workspace, environment, &cluster.server_version).await?;
             cluster.reused = true;
             task.done(&format!("Kubernetes {}, the one that was running", cluster.server_version));
             return Ok(cluster);
@@ -82,12 +87,19 @@ pub async fn up(workspace: &Workspace, environment: &Environment, progress: &Pro
     let api = ready::client(&cluster.kubeconfig).await?;
     cluster.server_version = ready::server_version(&api).await?;
     ready::wait(&api, Duration::from_secs(180), |waiting| task.note(waiting)).await?;
+    cluster.kubectl = kubectl::fitting(workspace, environment, &cluster.server_version).await?;
     task.done(&format!("Kubernetes {} by kind in {}", cluster.server_version, kind.engine.name()));
     Ok(cluster)
 }
 
-/// The version of the running cluster, when it is healthy and what would be made now.
-async fn still_good(workspace: &Workspace, kind: &Kind) -> Option<String> {
+/// A running cluster of ours that is healthy.
+struct Found {
+    version: String,
+    /// Whether it is what would be made now.
+    is_current: bool,
+}
+
+async fn answers(workspace: &Workspace, kind: &Kind) -> Option<Found> {
     if !kind.export_kubeconfig(workspace).await {
         return None;
     }
@@ -95,11 +107,8 @@ async fn still_good(workspace: &Workspace, kind: &Kind) -> Option<String> {
         let api = ready::client(&workspace.kubeconfig()).await.ok()?;
         let version = ready::server_version(&api).await.ok()?;
         let made_from = ready::node_label(&api, &remains::node(), kind::MADE_FROM).await?;
-        if made_from != kind.fingerprint() {
-            return None;
-        }
         ready::wait(&api, Duration::from_secs(15), |_| ()).await.ok()?;
-        Some(version)
+        Some(Found { version, is_current: made_from == kind.fingerprint() })
     };
     tokio::time::timeout(Duration::from_secs(20), look).await.ok().flatten()
 }
@@ -121,7 +130,7 @@ pub async fn down(workspace: &Workspace, progress: &Progress) -> Result<()> {
     Ok(())
 }
 
-/// The running cluster of ours, if it answers and is what would be made now.
+/// The running cluster of ours, if it answers: also one of another node image, which a run had asked for.
 ///
 /// # Errors
 /// The engine does not answer.
@@ -132,10 +141,11 @@ pub async fn running(workspace: &Workspace, environment: &Environment) -> Result
         return Ok(None);
     }
     let mut cluster = Cluster::at(workspace, environment, CLUSTER);
-    let Some(version) = still_good(workspace, &kind).await else {
+    let Some(found) = answers(workspace, &kind).await else {
         return Ok(None);
     };
-    cluster.server_version = version;
+    cluster.server_version = found.version;
+    cluster.kubectl = kubectl::fitting(workspace, environment, &cluster.server_version).await?;
     cluster.kind = Some(kind);
     cluster.reused = true;
     Ok(Some(cluster))
@@ -176,7 +186,7 @@ impl Cluster {
             name: name.to_owned(),
             kubeconfig: workspace.kubeconfig(),
             server_version: String::new(),
-            kubectl: environment.kubectl.path.clone(),
+            kubectl: environment.kubectl.clone(),
             helm: environment.helm.path.clone(),
             helm_home: workspace.cache.join("helm"),
             kube_cache: workspace.cache.join("kube"),
@@ -188,7 +198,9 @@ impl Cluster {
     /// A kubectl command for this cluster.
     pub fn kubectl(&self) -> Command {
         // Its cache of what the API server offers would else lie in the user's home.
-        Command::new(&self.kubectl).env("KUBECONFIG", &self.kubeconfig).env("KUBECACHEDIR", &self.kube_cache)
+        Command::new(&self.kubectl.path)
+            .env("KUBECONFIG", &self.kubeconfig)
+            .env("KUBECACHEDIR", &self.kube_cache)
     }
 
     /// A helm command for this cluster, with helm's folders inside ours.
@@ -207,11 +219,6 @@ impl Cluster {
     /// The kubeconfig can't be used.
     pub async fn client(&self) -> Result<kube::Client> {
         ready::client(&self.kubeconfig).await
-    }
-
-    /// Whether the cluster is the lab's own, to be removed after it.
-    pub fn is_ours(&self) -> bool {
-        self.kind.is_some()
     }
 
     /// Loads an image archive into the node, unless the node has it: `tag` in full, as containerd keeps it

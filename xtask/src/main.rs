@@ -111,6 +111,7 @@ async fn run<T>(
     progress: &Progress,
     conclude: impl FnOnce(&[Journal<'_>], Vec<Finding>) -> Result<T>,
 ) -> Result<T> {
+    args.sound()?;
     let need = if args.cluster == ClusterArg::Kind { Need::OwnCluster } else { Need::Tools };
     // Without --setup a machine that lacks something is left as it is: not even a lock is made on it.
     let installing = args.setup.then(|| Lock::of_run(&workspace.cache)).transpose()?;
@@ -133,7 +134,7 @@ async fn run_lab(session: &Session<'_>, journals: &[Journal<'_>], progress: &Pro
     let build = session.stage("build", session.image(progress));
     let start = session.stage("cluster", session.cluster(progress));
     let (image, cluster) = tokio::try_join!(build, start)?;
-    let install = session.install(&cluster, &image, journals, progress);
+    let install = session.install(&cluster, image.as_ref(), journals, progress);
     let (access, targets) = session.stage("install", install).await?;
     session.stage("experiments", run::experiments(session, journals, targets, &access, progress)).await
 }

@@ -146,7 +146,11 @@ fn is_executable(path: &Path) -> bool {
     path.metadata().is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
 }
 
-async fn ask_version(wanted: Wanted, path: &Path) -> Result<Version> {
+/// Asks a program for its version.
+///
+/// # Errors
+/// It does not answer, or with none.
+pub async fn ask_version(wanted: Wanted, path: &Path) -> Result<Version> {
     let answer = Command::new(path).args(wanted.version_args()).deadline(ANSWER_DEADLINE).read().await?;
     parse_version(&answer).ok_or_else(|| anyhow!("does not tell its version"))
 }

@@ -53,6 +53,7 @@ fn faults(root: &Path) -> Result<Vec<String>> {
     if !matrix.iter().any(|image| image == NODE_IMAGE) {
         faults.push(format!(".github/workflows/weekly.yml: no run on {NODE_IMAGE}"));
     }
+    faults.extend(matrix_fault(&matrix)?);
     let supported: Vec<Version> = matrix.iter().filter_map(|image| tag_of(image)).collect();
 
     let manifest: toml::Table = read("Cargo.toml")?.parse().context("Cargo.toml is not TOML")?;
@@ -101,6 +102,17 @@ fn faults(root: &Path) -> Result<Vec<String>> {
         faults.extend(known.disagreements(&file, &read(&file)?, &matrix));
     }
     Ok(faults)
+}
+
+/// Upstream supports the newest three minor versions (<https://kubernetes.io/releases/patch-releases/>): the lab runs
+/// on each of them, and on no other.
+fn matrix_fault(matrix: &[String]) -> Result<Option<String>> {
+    let mut runs: Vec<u64> = matrix.iter().filter_map(|image| tag_of(image)).map(|tag| tag.minor).collect();
+    runs.sort_unstable();
+    let newest = version(KUBERNETES)?.minor;
+    let supported: Vec<u64> = (newest.saturating_sub(2)..=newest).collect();
+    Ok((runs != supported)
+        .then(|| format!(".github/workflows/weekly.yml: runs on 1.{runs:?}, supported are 1.{supported:?}")))
 }
 
 /// The node image is of the pinned Kubernetes, by digest.
@@ -271,12 +283,18 @@ mod tests {
             ),
             ("Cargo.toml", "\"v1_37\"", "\"v1_36\"", "feature v1_37"),
             ("Cargo.toml", "version = \"0.1.0\"", "version = \"0.2.0\"", "appVersion is \"0.1.0\""),
-            ("chart/Chart.yaml", ">=1.29.0-0", ">=1.35.0-0", "refuses 1.34.11"),
+            ("chart/Chart.yaml", ">=1.29.0-0", ">=1.36.0-0", "refuses 1.35.8"),
             (
                 ".github/workflows/weekly.yml",
                 "@sha256:a1ed56",
                 "@sha256:b1ed56",
                 "no run on kindest/node:v1.37.0",
+            ),
+            (
+                ".github/workflows/weekly.yml",
+                "kindest/node:v1.35.8",
+                "kindest/node:v1.34.8",
+                "runs on 1.[34, 36, 37], supported are 1.[35, 36, 37]",
             ),
             (
                 ".github/workflows/ci.yml",

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 
+use crate::cluster::kubectl::is_near;
 use crate::cluster::{Cluster, ready};
 use crate::command::Command;
 use crate::exit::BadInput;
@@ -43,6 +44,10 @@ pub async fn context(
         .await
         .with_context(|| format!("the cluster of context {name} can't be used"))?;
     ready::check(&api).await?;
+    if !is_near(&cluster.kubectl, &cluster.server_version) {
+        let (kubectl, server) = (&cluster.kubectl.version, &cluster.server_version);
+        progress.say(&format!("  kubectl {kubectl} is more than one minor version from Kubernetes {server}"));
+    }
     cluster.reused = true;
     task.done(&format!("Kubernetes {}, context {name}", cluster.server_version));
     Ok(cluster)

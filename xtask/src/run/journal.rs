@@ -55,7 +55,7 @@ impl<'a> Journal<'a> {
     ///
     /// # Errors
     /// When it is no chart, does not render, or has no StatefulSet.
-    pub async fn target(&self, access: &Access, image: &Image) -> Result<Target> {
+    pub async fn target(&self, access: &Access, image: Option<&Image>) -> Result<Target> {
         let subject = self.subject;
         let chart = subject.chart()?;
         self.entries().chart = Some(subject.version()?);
@@ -215,10 +215,10 @@ impl<'a> Journal<'a> {
     }
 
     /// The values that name an image which is not the chart's own.
-    fn image_values(&self, image: &Image) -> Result<Values> {
-        if self.session.args.image.is_none() {
+    fn image_values(&self, image: Option<&Image>) -> Result<Values> {
+        let Some(image) = image.filter(|_| self.session.args.image.is_some()) else {
             return Ok(Values::new());
-        }
+        };
         let (repository, tag) = image.name.rsplit_once(':').unwrap_or((&image.name, ""));
         Ok(serde_json::from_value(serde_json::json!({"image": {"repository": repository, "tag": tag}}))?)
     }

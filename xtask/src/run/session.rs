@@ -71,17 +71,21 @@ impl<'a> Session<'a> {
         result
     }
 
-    /// Builds the image, or takes the one that was given.
+    /// Builds the image, or takes the one that was given. `None` for a cluster of the user's: no image can be loaded
+    /// into it, and the chart's values name one that it can pull.
     ///
     /// # Errors
     /// When it can't be built or read.
-    pub async fn image(&self, progress: &Progress) -> Result<Image> {
+    pub async fn image(&self, progress: &Progress) -> Result<Option<Image>> {
+        if self.args.cluster != ClusterArg::Kind {
+            return Ok(None);
+        }
         let image = match &self.args.image {
             Some(archive) => image::open(archive)?,
             None => image::build(self.workspace, progress, self.args.builder).await?,
         };
         self.version("image", &format!("{} {}", image.name, image.digest));
-        Ok(image)
+        Ok(Some(image))
     }
 
     /// Starts the lab's cluster, or reaches the one that was named.
@@ -108,7 +112,7 @@ impl<'a> Session<'a> {
     pub async fn install(
         &self,
         cluster: &Cluster,
-        image: &Image,
+        image: Option<&Image>,
         journals: &[Journal<'_>],
         progress: &Progress,
     ) -> Result<(Access, Vec<Result<Target>>)> {
@@ -125,25 +129,17 @@ impl<'a> Session<'a> {
             user: None,
         };
         let loading = async {
-            match cluster.is_ours() {
-                true => {
-                    cluster
-                        .load_image(
-                            &image.archive,
-                            &format!("docker.io/library/{}", image.name),
-                            &image.digest,
-                        )
-                        .await
-                }
-                false => Ok(false),
-            }
+            let Some(image) = image else { return Ok("the image is what the values name") };
+            let tag = format!("docker.io/library/{}", image.name);
+            let loaded = cluster.load_image(&image.archive, &tag, &image.digest).await?;
+            Ok(if loaded { "image loaded" } else { "image is there" })
         };
         let targets = async {
             anyhow::Ok(join_all(journals.iter().map(|journal| journal.target(&access, image))).await)
         };
         let (loaded, cleared, targets) = tokio::try_join!(loading, namespaces::clear(&client), targets)?;
         self.entries().versions.extend(self.environment.versions());
-        let loaded = if loaded { "image loaded" } else { "image is there" };
+        self.version("kubectl", &cluster.kubectl.version.to_string());
         let cleared = if cleared.is_empty() {
             String::new()
         } else {
