@@ -124,7 +124,7 @@ async fn run<T>(
     let ran = interrupt::or(run_lab(&session, &journals, progress)).await;
     let written = journals.iter().map(|journal| journal.write_evidence(ran.as_ref().err()));
     let findings: Result<Vec<Finding>> = written.collect();
-    let undone = session.undo(progress).await;
+    let undone = session.undo(journals.iter().any(Journal::leaves_questions), progress).await;
     let concluded = findings.and_then(|findings| conclude(&journals, findings));
     ran.and(undone).and(concluded)
 }

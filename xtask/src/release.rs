@@ -144,6 +144,8 @@ fn provenance(variable: impl Fn(&str) -> Option<String>) -> Result<Option<Value>
     let tell = |name: &str| variable(name).with_context(|| format!("the runner does not tell {name}"));
     let repository = format!("{}/{}", tell("GITHUB_SERVER_URL")?, tell("GITHUB_REPOSITORY")?);
     let (reference, commit) = (tell("GITHUB_REF")?, tell("GITHUB_SHA")?);
+    let tag = format!("refs/tags/v{VERSION}");
+    ensure!(reference == tag, "the release is of {reference}, and Cargo.toml's version wants {tag}");
     // `owner/name/.github/workflows/release.yml@refs/tags/v0.1.0`
     let workflow = tell("GITHUB_WORKFLOW_REF")?;
     let path = workflow.split('@').next().unwrap_or_default();

@@ -138,19 +138,20 @@ impl Kind {
             .logged(&log, on_line)
             .await;
         if let Err(error) = created {
-            let logs = workspace.logs().join("node");
-            let _ = self
-                .command()
-                .args(["export", "logs", "--name", CLUSTER])
-                .arg(&logs)
-                .deadline(Duration::from_secs(60))
-                .output()
-                .await;
+            let logs = self.export_logs(workspace).await;
             remains::remove(&self.engine, &kubeconfig).await?;
             let next = format!("next: cargo xtask doctor; what the node said is in {}", logs.display());
             return Err(error.context(format!("kind could not make the cluster\n{next}")));
         }
         Ok(())
+    }
+
+    /// Keeps what the node and its pods have said, as far as it can still be had, and tells where.
+    pub async fn export_logs(&self, workspace: &Workspace) -> PathBuf {
+        let logs = workspace.logs().join("node");
+        let export = self.command().args(["export", "logs", "--name", CLUSTER]).arg(&logs);
+        let _ = export.deadline(Duration::from_secs(60)).output().await;
+        logs
     }
 
     /// Writes the kubeconfig of the running cluster, if there is one.

@@ -86,6 +86,17 @@ impl<'a> Journal<'a> {
         self.entries().experiments.push(record);
     }
 
+    /// Whether somebody will want to know what the node said. Of several charts some are expected to fail.
+    pub fn leaves_questions(&self) -> bool {
+        self.subject.name.is_none() && !self.all_hold()
+    }
+
+    fn all_hold(&self) -> bool {
+        let entries = self.entries();
+        let mut claims = entries.experiments.iter().flat_map(|experiment| &experiment.claims);
+        claims.all(|claim| matches!(claim.verdict, Verdict::Holds | Verdict::Skipped))
+    }
+
     /// Writes what the run leaves behind, also when it broke.
     ///
     /// # Errors

@@ -155,11 +155,11 @@ impl<'a> Session<'a> {
         self.args.jobs.map_or(cores * JOBS_PER_CORE, usize::from)
     }
 
-    /// Takes down what this run set up, unless it is to be kept.
+    /// Takes down what this run set up, unless it is to be kept; where it left questions, what the node said stays.
     ///
     /// # Errors
     /// When something does not go; the message says what.
-    pub async fn undo(&self, progress: &Progress) -> Result<()> {
+    pub async fn undo(&self, questions: bool, progress: &Progress) -> Result<()> {
         let (cluster, client) = {
             let entries = self.entries();
             (entries.cluster.clone(), entries.client.clone())
@@ -168,6 +168,10 @@ impl<'a> Session<'a> {
             return Ok(());
         }
         if self.args.cluster == ClusterArg::Kind {
+            if questions {
+                let logs = self.environment.kind()?.export_logs(self.workspace).await;
+                progress.say(&format!("what the node said is in {}", self.workspace.display(&logs)));
+            }
             // Also when the run broke while it was being made.
             return cluster::down(self.workspace, progress).await;
         }
