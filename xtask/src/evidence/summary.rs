@@ -393,8 +393,10 @@ mod tests {
             detail: Some("image \"x\"".to_owned()),
             ..experiment.timeline[0].clone()
         };
-        let events =
-            [event("a-0", "Failed"), event("a-0", "BackOff"), event("a-1", "Failed"), event("a-0", "Pulled")];
+        let events = ["a-0 Failed", "a-0 BackOff", "a-1 Failed", "a-0 Failed", "a-0 Pulled"].map(|told| {
+            let (name, what) = told.split_once(' ').unwrap();
+            event(name, what)
+        });
         experiment.timeline.extend(events);
         assert_eq!(warnings(experiment), ["a-0: BackOff: image \"x\"", "a-0, a-1: Failed: image \"x\""]);
     }

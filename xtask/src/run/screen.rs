@@ -175,6 +175,17 @@ mod tests {
     }
 
     #[test]
+    fn what_broke_many_experiments_is_told_where_it_broke_the_first() {
+        let (lab, mut record) = fixture::passing();
+        for experiment in &mut record.experiments {
+            experiment.failure = Some("no answer\nfrom anybody".to_owned());
+        }
+        let screen = screen((lab, record));
+        assert_eq!(screen.matches("no answer").count(), 1, "{screen}");
+        assert!(screen.contains("so also   rolling-update, dns"), "{screen}");
+    }
+
+    #[test]
     fn an_experiment_ends_with_its_verdict_and_points_on_one_line() {
         let (_, mut record) = fixture::passing();
         let mut experiment = record.experiments.remove(0);
