@@ -148,6 +148,7 @@ impl Summary {
         };
         let claims = format!("{holding} of {judged} claims hold");
         match self.grade.outcome {
+            Outcome::Broke if judged == 0 => "the run broke before any claim was judged".to_owned(),
             Outcome::Broke => format!("the run broke: {points}{not_run}, {claims}"),
             Outcome::Holds | Outcome::Fails => format!("{points}{not_run}: {claims}"),
         }
@@ -364,6 +365,10 @@ mod tests {
     fn the_sentence_says_points_and_claims() {
         assert_eq!(summary(fixture::passing()).0.sentence(), "5 of 6.5 points: 4 of 4 claims hold");
         assert_eq!(summary(fixture::failing()).0.sentence(), "1 of 5.5 points: 1 of 3 claims hold");
+        let (lab, mut record) = fixture::passing();
+        record.experiments.clear();
+        record.broke = Some("no cluster".to_owned());
+        assert_eq!(summary((lab, record)).0.sentence(), "the run broke before any claim was judged");
     }
 
     #[test]

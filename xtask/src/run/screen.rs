@@ -60,7 +60,10 @@ pub fn text(record: &Record, summary: &Summary, places: &[(&str, String)], paint
     }
     let (holding, judged) = summary.claims_hold;
     let took = seconds(Duration::from_millis(record.duration_ms));
-    let claims = format!("{holding} of {judged} claims, {took}");
+    let claims = match judged {
+        0 => took,
+        _ => format!("{holding} of {judged} claims, {took}"),
+    };
     out += &match summary.grade.outcome {
         Outcome::Holds => format!("{} every claim holds: {claims}\n", paint.good("✓")),
         Outcome::Fails => format!("{} not every claim holds: {claims}\n", paint.bad("✗")),
