@@ -2,6 +2,7 @@
 
 pub mod spec;
 pub mod load;
+mod apart;
 pub mod schema;
 pub mod expression;
 pub mod condition;

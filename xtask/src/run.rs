@@ -220,8 +220,8 @@ fn judge(claim: &Claim, bench: &Bench<'_>, failure: Option<&str>) -> ClaimRecord
     let mut record = unjudged(claim);
     let expression = match Expression::compile(&claim.expect) {
         Ok(expression) => expression,
-        Err(error) => {
-            record.message = Some(error);
+        Err(fault) => {
+            record.message = Some(fault.to_string());
             return record;
         }
     };

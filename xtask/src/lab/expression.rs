@@ -2,16 +2,19 @@
 //!
 //! CEL is the language Kubernetes itself validates with: <https://kubernetes.io/docs/reference/using-api/cel/>.
 
-use std::collections::HashMap;
-use std::sync::{Arc, LazyLock};
+mod bounds;
 
-use cel::common::ast::{EntryExpr, Expr, IdedEntryExpr, IdedExpr};
+use std::collections::HashMap;
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+
+use cel::common::ast::{EntryExpr, Expr, IdedEntryExpr, IdedExpr, SourceInfo};
 use cel::extractors::This;
 use cel::objects::{Key, Map};
 use cel::{Context, Env, Program, Value};
 use serde_json::Value as Json;
 
 use crate::evidence::record::Seen;
+use crate::lab::apart::apart;
 use crate::lab::condition;
 
 /// The variables an expression reads.
@@ -22,6 +25,40 @@ const SHOWN_CHARS: usize = 2000;
 
 /// The functions of ours that expressions may call, beside CEL's own and its lists, strings and math libraries.
 pub const FUNCTIONS: [&str; 6] = ["ready", "rolledOut", "ordinal", "after", "before", "names"];
+
+/// CEL's own that a misspelt name may have meant.
+pub const CEL_FUNCTIONS: [&str; 30] = [
+    "all",
+    "bool",
+    "charAt",
+    "contains",
+    "distinct",
+    "double",
+    "endsWith",
+    "exists",
+    "exists_one",
+    "filter",
+    "flatten",
+    "has",
+    "indexOf",
+    "int",
+    "join",
+    "lastIndexOf",
+    "lowerAscii",
+    "map",
+    "matches",
+    "replace",
+    "reverse",
+    "size",
+    "slice",
+    "sort",
+    "sortBy",
+    "split",
+    "startsWith",
+    "string",
+    "substring",
+    "trim",
+];
 
 static ENVIRONMENT: LazyLock<Arc<Env>> = LazyLock::new(|| {
     let mut env = Env::stdlib();
@@ -45,36 +82,87 @@ impl std::fmt::Debug for Expression {
     }
 }
 
+/// What is wrong with an expression or a text that holds some.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fault {
+    /// What is wrong, in one line.
+    pub says: String,
+    /// The character at which it shows, counted from zero, where that is known.
+    pub at: Option<usize>,
+}
+
+impl std::fmt::Display for Fault {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.says)
+    }
+}
+
+/// A name in an expression, and the character at which it stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Name {
+    /// The name.
+    pub name: String,
+    /// Counted from zero.
+    pub at: Option<usize>,
+}
+
+/// The names an expression holds, each once.
+#[derive(Debug, Default)]
+pub struct Reads {
+    /// The variables, without those that macros bind.
+    pub variables: Vec<Name>,
+    /// Fields that are read of such variables, with the variable's name first.
+    pub fields: Vec<(String, Name)>,
+    /// The functions called.
+    pub functions: Vec<Name>,
+}
+
 impl Expression {
     /// Compiles an expression.
     ///
     /// # Errors
-    /// What the parser says of it, in one line.
-    pub fn compile(source: &str) -> Result<Self, String> {
-        let program = ENVIRONMENT.compile(source).map_err(|errors| {
-            let text = errors.to_string();
-            text.lines().map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join(" ")
+    /// What the parser says of it.
+    pub fn compile(source: &str) -> Result<Self, Fault> {
+        bounds::check(source)?;
+        let Some(parsed) = apart(|| ENVIRONMENT.compile(source)) else {
+            return Err(Fault { says: "the parser gave up on this expression".to_owned(), at: None });
+        };
+        let program = parsed.map_err(|errors| {
+            // What follows the first error mostly follows from it.
+            let first = errors.errors.iter().find(|error| error.pos.0 > 0).or(errors.errors.first());
+            let says = first.map_or("this is no expression", |error| error.msg.as_str());
+            let says = says.split_whitespace().collect::<Vec<_>>().join(" ");
+            Fault { says, at: first.and_then(|error| character(source, error.pos)) }
         })?;
         Ok(Self { source: source.to_owned(), program: Arc::new(program) })
     }
 
+    /// The names it holds, and where.
+    pub fn reads(&self) -> Reads {
+        let mut reads = Reads::default();
+        let places = self.program.source_info();
+        collect_names(self.program.expression(), places, &mut Vec::new(), &mut reads);
+        let chars: Vec<char> = self.source.chars().collect();
+        // The parser places a field at its dot and a call at its bracket.
+        for (_, field) in &mut reads.fields {
+            let after = |at: usize| (at..chars.len()).find(|at| stands(&chars, *at, &field.name));
+            field.at = field.at.and_then(|at| after(at).or(Some(at)));
+        }
+        for function in &mut reads.functions {
+            let before = |at: usize| (0..=at).rev().find(|at| stands(&chars, *at, &function.name));
+            function.at = function.at.and_then(|at| before(at).or(Some(at)));
+        }
+        reads
+    }
+
     /// The variables it reads, without those that its own macros bind.
     pub fn variables(&self) -> Vec<String> {
-        let mut free = Vec::new();
-        free_variables(self.program.expression(), &mut Vec::new(), &mut free);
-        free
+        self.reads().variables.into_iter().map(|variable| variable.name).collect()
     }
 
     /// The functions it calls that neither CEL nor the lab knows.
-    pub fn unknown_functions(&self) -> Vec<String> {
-        let references = self.program.references();
-        // Operators have names that don't begin with a letter. Declaring a name that CEL has is refused.
-        let known = |name: &str| {
-            FUNCTIONS.contains(&name)
-                || !name.starts_with(char::is_alphabetic)
-                || Context::with_env(Arc::clone(&ENVIRONMENT)).add_function(name, || true).is_err()
-        };
-        references.functions().into_iter().filter(|name| !known(name)).map(str::to_owned).collect()
+    pub fn unknown_functions(&self) -> Vec<Name> {
+        self.reads().functions.into_iter().filter(|function| !is_known(&function.name)).collect()
     }
 
     /// Its value.
@@ -82,6 +170,10 @@ impl Expression {
     /// # Errors
     /// A variable, field or key that isn't there; a type that does not fit.
     pub fn value(&self, scope: &Scope) -> Result<Json, String> {
+        apart(|| self.judge(scope)).unwrap_or_else(|| Err("the interpreter gave up on it".to_owned()))
+    }
+
+    fn judge(&self, scope: &Scope) -> Result<Json, String> {
         let mut context = Context::with_env(Arc::clone(&ENVIRONMENT));
         for name in self.variables() {
             if let Some(value) = scope.get(&name) {
@@ -111,6 +203,20 @@ impl Expression {
         collect_parts(&self.source, scope, "", &mut seen);
         seen
     }
+}
+
+/// Whether there is a function of this name. Operators have names that don't begin with a letter.
+fn is_known(name: &str) -> bool {
+    static OF_CEL: LazyLock<Mutex<HashMap<String, bool>>> = LazyLock::new(Mutex::default);
+    // Declaring a name that CEL has is refused. That is asked once for each name, since it takes a while.
+    let declared = || Context::with_env(Arc::clone(&ENVIRONMENT)).add_function(name, || true).is_err();
+    FUNCTIONS.contains(&name)
+        || !name.starts_with(char::is_alphabetic)
+        || *OF_CEL
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .entry(name.to_owned())
+            .or_insert_with(declared)
 }
 
 /// `bound` tells what variables of macros stood for: ` for p = "counter-1"`.
@@ -164,7 +270,8 @@ pub struct Template {
 #[derive(Debug, Clone)]
 enum Piece {
     Text(String),
-    Value(Expression),
+    /// Begins at this character of the text.
+    Value(usize, Expression),
 }
 
 impl Template {
@@ -172,26 +279,40 @@ impl Template {
     ///
     /// # Errors
     /// A `${` without its `}`, or an expression that does not compile.
-    pub fn compile(text: &str) -> Result<Self, String> {
+    pub fn compile(text: &str) -> Result<Self, Fault> {
         let mut pieces = Vec::new();
         let mut rest = text;
         while let Some(start) = rest.find("${") {
-            let end =
-                rest[start..].find('}').ok_or_else(|| format!("`${{` without its `}}` in `{text}`"))? + start;
+            let character = text[..text.len() - rest.len() + start].chars().count();
+            let Some(end) = rest[start..].find('}') else {
+                return Err(Fault { says: "`${` without its `}`".to_owned(), at: Some(character) });
+            };
+            let begins = character + 2;
+            let expression = Expression::compile(&rest[start + 2..start + end])
+                .map_err(|fault| Fault { at: fault.at.map(|at| begins + at), ..fault })?;
             pieces.push(Piece::Text(rest[..start].to_owned()));
-            pieces.push(Piece::Value(Expression::compile(&rest[start + 2..end])?));
-            rest = &rest[end + 1..];
+            pieces.push(Piece::Value(begins, expression));
+            rest = &rest[start + end + 1..];
         }
         pieces.push(Piece::Text(rest.to_owned()));
         Ok(Self { pieces })
     }
 
-    /// The expressions in it.
-    pub fn expressions(&self) -> impl Iterator<Item = &Expression> {
+    /// The expressions in it, each with the character at which it begins.
+    pub fn expressions(&self) -> impl Iterator<Item = (usize, &Expression)> {
         self.pieces.iter().filter_map(|piece| match piece {
             Piece::Text(_) => None,
-            Piece::Value(expression) => Some(expression),
+            Piece::Value(begins, expression) => Some((*begins, expression)),
         })
+    }
+
+    /// The text with a word in the place of each value: what shows of its form before there are values.
+    pub fn outline(&self) -> String {
+        let words = self.pieces.iter().map(|piece| match piece {
+            Piece::Text(text) => text,
+            Piece::Value(..) => "value",
+        });
+        words.collect()
     }
 
     /// The text with the values in their places; strings stand there bare, everything else as JSON.
@@ -203,7 +324,7 @@ impl Template {
         for piece in &self.pieces {
             match piece {
                 Piece::Text(piece) => text.push_str(piece),
-                Piece::Value(expression) => match expression.value(scope)? {
+                Piece::Value(_, expression) => match expression.value(scope)? {
                     Json::String(value) => text.push_str(&value),
                     value => text.push_str(&value.to_string()),
                 },
@@ -244,33 +365,47 @@ fn add_functions(context: &mut Context<'_, '_>) {
     });
 }
 
-/// The names read in an expression that nothing inside it binds.
-fn free_variables(node: &IdedExpr, bound: &mut Vec<String>, free: &mut Vec<String>) {
+/// The names read in an expression that nothing inside it binds, and the functions called.
+fn collect_names(node: &IdedExpr, places: &SourceInfo, bound: &mut Vec<String>, reads: &mut Reads) {
+    let named = |name: &str| Name {
+        name: name.to_owned(),
+        at: places.offset_for(node.id).and_then(|(start, _)| usize::try_from(start).ok()),
+    };
+    let free =
+        |name: &str, bound: &[String]| !name.starts_with('@') && bound.iter().all(|other| other != name);
     match &node.expr {
         Expr::Ident(name) => {
-            if !name.starts_with('@') && !bound.contains(name) && !free.contains(name) {
-                free.push(name.clone());
+            if free(name, bound) && reads.variables.iter().all(|other| other.name != *name) {
+                reads.variables.push(named(name));
             }
         }
         Expr::Call(call) => {
-            call.target
-                .iter()
-                .map(AsRef::as_ref)
-                .chain(&call.args)
-                .for_each(|node| free_variables(node, bound, free));
+            if reads.functions.iter().all(|other| other.name != call.func_name) {
+                reads.functions.push(named(&call.func_name));
+            }
+            let nodes = call.target.iter().map(AsRef::as_ref).chain(&call.args);
+            nodes.for_each(|node| collect_names(node, places, bound, reads));
         }
-        Expr::Select(select) => free_variables(&select.operand, bound, free),
-        Expr::List(list) => list.elements.iter().for_each(|node| free_variables(node, bound, free)),
-        Expr::Map(map) => entries(&map.entries, bound, free),
-        Expr::Struct(object) => entries(&object.entries, bound, free),
+        Expr::Select(select) => {
+            if let Expr::Ident(of) = &select.operand.expr
+                && free(of, bound)
+                && reads.fields.iter().all(|(other, field)| other != of || field.name != select.field)
+            {
+                reads.fields.push((of.clone(), named(&select.field)));
+            }
+            collect_names(&select.operand, places, bound, reads);
+        }
+        Expr::List(list) => list.elements.iter().for_each(|node| collect_names(node, places, bound, reads)),
+        Expr::Map(map) => entries(&map.entries, places, bound, reads),
+        Expr::Struct(object) => entries(&object.entries, places, bound, reads),
         Expr::Comprehension(comprehension) => {
-            free_variables(&comprehension.iter_range, bound, free);
-            free_variables(&comprehension.accu_init, bound, free);
+            collect_names(&comprehension.iter_range, places, bound, reads);
+            collect_names(&comprehension.accu_init, places, bound, reads);
             let depth = bound.len();
             bound.extend([comprehension.iter_var.clone(), comprehension.accu_var.clone()]);
             bound.extend(comprehension.iter_var2.clone());
             for node in [&comprehension.loop_cond, &comprehension.loop_step, &comprehension.result] {
-                free_variables(node, bound, free);
+                collect_names(node, places, bound, reads);
             }
             bound.truncate(depth);
         }
@@ -278,16 +413,27 @@ fn free_variables(node: &IdedExpr, bound: &mut Vec<String>, free: &mut Vec<Strin
     }
 }
 
-fn entries(entries: &[IdedEntryExpr], bound: &mut Vec<String>, free: &mut Vec<String>) {
+fn entries(entries: &[IdedEntryExpr], places: &SourceInfo, bound: &mut Vec<String>, reads: &mut Reads) {
     for entry in entries {
         match &entry.expr {
             EntryExpr::MapEntry(entry) => {
-                free_variables(&entry.key, bound, free);
-                free_variables(&entry.value, bound, free);
+                collect_names(&entry.key, places, bound, reads);
+                collect_names(&entry.value, places, bound, reads);
             }
-            EntryExpr::StructField(field) => free_variables(&field.value, bound, free),
+            EntryExpr::StructField(field) => collect_names(&field.value, places, bound, reads),
         }
     }
+}
+
+fn stands(chars: &[char], at: usize, name: &str) -> bool {
+    chars.get(at..).is_some_and(|rest| name.chars().enumerate().all(|(n, c)| rest.get(n) == Some(&c)))
+}
+
+/// The character at a line and column that CEL counts from one.
+fn character(source: &str, (line, column): (isize, isize)) -> Option<usize> {
+    let (line, column) = (usize::try_from(line - 1).ok()?, usize::try_from(column - 1).ok()?);
+    let before = source.split_inclusive('\n').take(line).map(|line| line.chars().count());
+    Some((before.sum::<usize>() + column).min(source.chars().count()))
 }
 
 fn json_of(value: &Value) -> Option<Json> {
@@ -506,7 +652,10 @@ mod tests {
 
     #[test]
     fn unknown_functions_are_found_without_running() {
-        let unknown = |source| Expression::compile(source).unwrap().unknown_functions();
+        let unknown = |source| -> Vec<String> {
+            let unknown = Expression::compile(source).unwrap().unknown_functions();
+            unknown.into_iter().map(|function| function.name).collect()
+        };
         assert_eq!(unknown("redy(pod) && a.all(x, x.startsWith('y')) && size(a) > 1 && !ready(b)"), ["redy"]);
         assert!(unknown("timeline.after(a).names('ready').distinct() == b ? c[0] : -1").is_empty());
     }

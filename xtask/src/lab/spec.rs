@@ -1,6 +1,7 @@
 //! The lab file as types: what may stand in it, and what each word means.
 //!
-//! The JSON Schema is generated from these types, so a doc comment here is the help an editor shows.
+//! The JSON Schema is generated from these types, so a doc comment here is the help an editor shows. It also tells of
+//! unknown keys, all of them; serde would stop at the first, and so passes over them.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 /// A lab: what to install, what to do to it, and what must then be true.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[schemars(deny_unknown_fields)]
 pub struct LabSpec {
     /// Short name, used for file names and namespaces: lower-case letters, digits and dashes.
     pub lab: String,
@@ -25,13 +26,14 @@ pub struct LabSpec {
 
 /// One line of the rubric. The points of its claims and of the page sections it asks for add up to its own.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[schemars(deny_unknown_fields)]
 pub struct Criterion {
     /// Name that claims refer to.
     pub id: String,
     /// What the rubric table shows.
     pub title: String,
-    /// Points to be earned.
+    /// Points to be earned, in whole hundredths.
+    #[schemars(range(min = 0.01, max = 1000.0))]
     pub points: f64,
     /// Headings that the page must hold, each worth the same share of what the claims leave over.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -40,7 +42,7 @@ pub struct Criterion {
 
 /// The chart under test.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[schemars(deny_unknown_fields)]
 pub struct TargetSpec {
     /// Folder of the chart, relative to the lab file.
     pub chart: String,
@@ -56,7 +58,7 @@ pub type Values = BTreeMap<String, serde_json::Value>;
 
 /// A question, what is done to answer it, and what must then be true.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[schemars(deny_unknown_fields)]
 pub struct Experiment {
     /// Name on the command line, in file names and of the namespace: lower-case letters, digits and dashes.
     pub id: String,
@@ -68,6 +70,7 @@ pub struct Experiment {
     pub needs: Vec<Need>,
     /// Deadline of the whole experiment in seconds.
     #[serde(default = "default_experiment_timeout_s")]
+    #[schemars(range(min = 1, max = 86_400))]
     pub timeout_s: u64,
     /// Done in this order. The namespace is empty at first; what is watched is watched before the first step.
     pub steps: Vec<Step>,
@@ -81,7 +84,7 @@ fn default_experiment_timeout_s() -> u64 {
 
 /// A field that the API server must keep. One that it does not know, or has switched off, it drops without a word.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[schemars(deny_unknown_fields)]
 pub struct Need {
     /// Kind of one of the chart's objects.
     pub kind: String,
@@ -93,7 +96,7 @@ pub struct Need {
 
 /// A sentence that must be true.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[schemars(deny_unknown_fields)]
 pub struct Claim {
     /// Name, unique in the lab.
     pub id: String,
@@ -101,7 +104,8 @@ pub struct Claim {
     pub says: String,
     /// The criterion it counts for.
     pub criterion: String,
-    /// Points it earns.
+    /// Points it earns, in whole hundredths; none are too few, for a claim that earns nothing asks for nothing.
+    #[schemars(range(min = 0.01, max = 1000.0))]
     pub points: f64,
     /// Page or KEP that makes the promise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -179,7 +183,7 @@ impl Step {
 
 /// Install or upgrade the target.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[schemars(deny_unknown_fields)]
 pub struct Install {
     /// Name for expressions.
     #[serde(rename = "as", default, skip_serializing_if = "Option::is_none")]
@@ -195,12 +199,13 @@ pub struct Install {
     pub wait: bool,
     /// Deadline in seconds.
     #[serde(default = "default_rollout_timeout_s")]
+    #[schemars(range(min = 1, max = 86_400))]
     pub timeout_s: u64,
 }
 
 /// Uninstall the release.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[schemars(deny_unknown_fields)]
 pub struct Uninstall {
     /// Name for expressions.
     #[serde(rename = "as", default, skip_serializing_if = "Option::is_none")]
@@ -210,12 +215,13 @@ pub struct Uninstall {
     pub release: Option<String>,
     /// Deadline in seconds for the pods to be gone.
     #[serde(default = "default_rollout_timeout_s")]
+    #[schemars(range(min = 1, max = 86_400))]
     pub timeout_s: u64,
 }
 
 /// A `kubectl` or `helm` command line.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[schemars(deny_unknown_fields)]
 pub struct Run {
     /// Name for expressions: `stdout`, `stderr`, `status`.
     #[serde(rename = "as", default, skip_serializing_if = "Option::is_none")]
@@ -227,12 +233,13 @@ pub struct Run {
     pub status: i32,
     /// Deadline in seconds.
     #[serde(default = "default_command_timeout_s")]
+    #[schemars(range(min = 1, max = 86_400))]
     pub timeout_s: u64,
 }
 
 /// A command inside pods.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[schemars(deny_unknown_fields)]
 pub struct Exec {
     /// Name for expressions: a map by pod name to `stdout`, `stderr`, `status`.
     #[serde(rename = "as", default, skip_serializing_if = "Option::is_none")]
@@ -249,7 +256,7 @@ pub struct Exec {
 
 /// DNS questions from inside pods.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[schemars(deny_unknown_fields)]
 pub struct Resolve {
     /// Name for expressions: a map by pod name, then by the name asked, to `addresses`, `stdout`, `status`.
     #[serde(rename = "as", default, skip_serializing_if = "Option::is_none")]
@@ -266,7 +273,7 @@ pub struct Resolve {
 
 /// HTTP requests that count.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[schemars(deny_unknown_fields)]
 pub struct Visit {
     /// Name for expressions: a map by pod name to `answers` and to the `last` count read.
     #[serde(rename = "as", default, skip_serializing_if = "Option::is_none")]
@@ -284,7 +291,7 @@ pub struct Visit {
 
 /// The objects of the namespace at one moment.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[schemars(deny_unknown_fields)]
 pub struct Observe {
     /// Name for expressions: `pods`, `statefulsets`, `deployments`, `services`, `volume_claims`, `endpoints`,
     /// `revisions`, `jobs`, each a map by name to the object as the API has it.
@@ -294,7 +301,7 @@ pub struct Observe {
 
 /// A wait with a deadline.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[schemars(deny_unknown_fields)]
 pub struct Await {
     /// Name for expressions.
     #[serde(rename = "as", default, skip_serializing_if = "Option::is_none")]
@@ -303,17 +310,19 @@ pub struct Await {
     pub until: String,
     /// Deadline in seconds.
     #[serde(default = "default_rollout_timeout_s")]
+    #[schemars(range(min = 1, max = 86_400))]
     pub timeout_s: u64,
 }
 
 /// A window of time in which something is expected not to happen.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[schemars(deny_unknown_fields)]
 pub struct Hold {
     /// Name for expressions: `events`, the transitions of the window.
     #[serde(rename = "as")]
     pub name: String,
     /// Length of the window in seconds.
+    #[schemars(range(min = 1, max = 3600))]
     pub seconds: u64,
 }
 

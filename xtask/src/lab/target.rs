@@ -8,6 +8,10 @@ use serde_json::{Value as Json, json};
 use crate::command::Command;
 use crate::lab::spec::Values;
 
+/// What the variable `target` of expressions holds.
+pub const FIELDS: [&str; 9] =
+    ["release", "namespace", "statefulset", "headless", "service", "pods", "volume_claim", "port", "domain"];
+
 /// More pods than any lab asks for, and than a node bears.
 const MOST_REPLICAS: i64 = 100;
 
