@@ -100,6 +100,11 @@ impl Lab {
         Ok(all.iter().filter(|experiment| only.is_empty() || only.contains(&experiment.id)).collect())
     }
 
+    /// The fields of `target` that its expressions read.
+    pub fn target_fields(&self) -> Vec<String> {
+        load::target_fields(&self.spec)
+    }
+
     /// Experiments, claims and points, to be read.
     pub fn list(&self) -> String {
         let mut text = format!("{}\n", self.spec.title);
@@ -125,6 +130,17 @@ impl Lab {
             written(points)
         )
     }
+}
+
+/// The labs beside the shipped one.
+pub fn others(workspace: &Workspace) -> Vec<PathBuf> {
+    let shipped = workspace.root.join(SHIPPED);
+    let entries = shipped.parent().and_then(|folder| std::fs::read_dir(folder).ok()).into_iter().flatten();
+    let files = entries.filter_map(|entry| Some(entry.ok()?.path()));
+    let mut labs: Vec<PathBuf> =
+        files.filter(|file| file.extension().is_some_and(|e| e == "yaml") && *file != shipped).collect();
+    labs.sort();
+    labs
 }
 
 fn same_file(a: &Path, b: &Path) -> bool {

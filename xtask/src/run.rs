@@ -247,7 +247,7 @@ fn judge(claim: &Claim, bench: &Bench<'_>, failure: Option<&str>) -> ClaimRecord
 /// What a person would ask first when something went wrong. Never an error: it explains one.
 async fn diagnose(bench: &Bench<'_>) -> Vec<CommandRecord> {
     let questions: [&[&str]; 4] = [
-        &["get", "pods,statefulsets,services,persistentvolumeclaims", "--output=wide"],
+        &["get", "pods,statefulsets,deployments,services,persistentvolumeclaims", "--output=wide"],
         &["get", "events", "--sort-by=.metadata.creationTimestamp"],
         &["describe", "pods"],
         &["logs", "--selector=app.kubernetes.io/instance", "--all-containers", "--prefix", "--tail=40"],

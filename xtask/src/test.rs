@@ -183,6 +183,14 @@ async fn cluster(
         }
     };
     tally.check(progress, "lab", whole).await;
+    for file in crate::lab::others(workspace) {
+        let other = async {
+            let (status, text) = lab(program, &["--keep", "--lab", &file.to_string_lossy()]).await?;
+            ensure!(status == 0, "exit status {status} where 0 was expected\n{text}");
+            Ok(Outcome::Passed("every claim holds".to_owned()))
+        };
+        tally.check(progress, &format!("lab {}", workspace.display(&file)), other).await;
+    }
     tally.check(progress, "connections that break", proxy::run(workspace, program)).await;
     controls(workspace, &["all".to_owned()], false, progress, tally).await;
     tally

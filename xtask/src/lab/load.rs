@@ -16,6 +16,7 @@ use schemars::schema_for;
 use serde::de::DeserializeOwned;
 use serde_json::Value as Json;
 
+pub use self::check::target_fields;
 use self::places::{Node, Place, Source};
 use crate::exit::BadInput;
 use crate::lab::Lab;

@@ -244,7 +244,7 @@ pub struct Exec {
     /// Name for expressions: a map by pod name to `stdout`, `stderr`, `status`.
     #[serde(rename = "as", default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// Names of pods; all of the set when left out.
+    /// Names of pods; all of the target's workload when left out.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub pods: Vec<String>,
     /// The command line, split like a shell splits it.
@@ -261,7 +261,7 @@ pub struct Resolve {
     /// Name for expressions: a map by pod name, then by the name asked, to `addresses`, `stdout`, `status`.
     #[serde(rename = "as", default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// Names of the pods that ask; all of the set when left out.
+    /// Names of the pods that ask; all of the target's workload when left out.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub pods: Vec<String>,
     /// Names to resolve. A name that does not resolve is recorded, it does not fail the step.
@@ -278,7 +278,7 @@ pub struct Visit {
     /// Name for expressions: a map by pod name to `answers` and to the `last` count read.
     #[serde(rename = "as", default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// Names of pods, visited side by side; all of the set when left out.
+    /// Names of pods, visited side by side; all of the target's workload when left out.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub pods: Vec<String>,
     /// Path asked for; counting is `/`, reading is `/visits`.

@@ -2,18 +2,31 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value as Json, json};
 
 use crate::command::Command;
 use crate::lab::spec::Values;
 
-/// What the variable `target` of expressions holds.
-pub const FIELDS: [&str; 9] =
-    ["release", "namespace", "statefulset", "headless", "service", "pods", "volume_claim", "port", "domain"];
-
 /// More pods than any lab asks for, and than a node bears.
 const MOST_REPLICAS: i64 = 100;
+
+/// What the variable `target` of expressions may hold.
+pub const FIELDS: [&str; 10] = [
+    "release",
+    "namespace",
+    "statefulset",
+    "deployment",
+    "headless",
+    "service",
+    "pods",
+    "volume_claim",
+    "port",
+    "domain",
+];
+
+/// The workloads whose roles are known, in the order in which one is taken for that of the target.
+const WORKLOADS: [&str; 2] = ["StatefulSet", "Deployment"];
 
 /// The chart and the roles its objects play.
 #[derive(Debug, Clone)]
@@ -28,18 +41,12 @@ pub struct Target {
     pub values_dir: PathBuf,
     /// The same folder, as commands name it.
     pub shown_values_dir: PathBuf,
-    /// Name of the StatefulSet.
-    pub statefulset: String,
-    /// The service it names as its governing one, whether or not that exists.
-    pub headless: String,
-    /// The service for access from outside.
-    pub service: String,
-    /// Names of its pods by ordinal.
-    pub pods: Vec<String>,
-    /// Name of its first volume claim template; empty without one.
-    pub volume_claim: String,
-    /// The port the app listens on.
-    pub port: u16,
+    /// What the pods are of, of each kind the first that the chart renders.
+    roles: serde_json::Map<String, Json>,
+    /// Labels that all pods of its workload have.
+    pub selector: Json,
+    /// The port the app listens on, where the chart names one.
+    pub port: Option<u16>,
     /// All that the chart renders.
     pub objects: Vec<Json>,
 }
@@ -48,7 +55,7 @@ impl Target {
     /// Renders the chart and finds the roles.
     ///
     /// # Errors
-    /// A chart that does not render, or one without a StatefulSet.
+    /// A chart that does not render, or one without a workload.
     pub async fn discover(
         helm: &Command,
         chart: PathBuf,
@@ -63,62 +70,113 @@ impl Target {
             command.read().await.with_context(|| format!("chart {} does not render", chart.display()))?;
         let objects =
             parse(&rendered).with_context(|| format!("chart {} renders no valid YAML", chart.display()))?;
-        let Some(set) = of_kind(&objects, "StatefulSet").next() else {
-            bail!("chart {} renders no StatefulSet", chart.display())
-        };
-        let text = |object: &Json, pointer: &str| {
-            object.pointer(pointer).and_then(Json::as_str).unwrap_or_default().to_owned()
-        };
-        let statefulset = text(set, "/metadata/name");
-        let headless = text(set, "/spec/serviceName");
-        // For access from outside: not the governing service, and rather one with an address than one without.
-        let mut services: Vec<&Json> = of_kind(&objects, "Service").collect();
-        services.sort_by_key(|service| {
-            (text(service, "/metadata/name") == headless, text(service, "/spec/clusterIP") == "None")
-        });
-        let service = services.first().map(|service| text(service, "/metadata/name")).unwrap_or_default();
-        let volume_claim = text(set, "/spec/volumeClaimTemplates/0/metadata/name");
-        for name in [&statefulset, &headless, &service, &volume_claim] {
-            sound_name(name)?;
-        }
-        let number = |pointer: &str| set.pointer(pointer).and_then(Json::as_i64);
-        let start = number("/spec/ordinals/start").unwrap_or(0);
-        let replicas = number("/spec/replicas").unwrap_or(1);
-        if !(0..=MOST_REPLICAS).contains(&replicas) || !(0..=i64::from(i32::MAX)).contains(&start) {
-            bail!("chart {} renders {replicas} pods from ordinal {start} on", chart.display());
-        }
-        let port = number("/spec/template/spec/containers/0/ports/0/containerPort").unwrap_or(8000);
+        let workload = WORKLOADS.iter().find_map(|kind| of_kind(&objects, kind).next());
+        let workload = workload.with_context(|| {
+            format!("chart {} renders neither {}", chart.display(), WORKLOADS.join(" nor "))
+        })?;
+        let roles = roles(&objects).with_context(|| format!("chart {}", chart.display()))?;
+        let service =
+            of_kind(&objects, "Service").find(|service| service["metadata"]["name"] == roles["service"]);
         Ok(Self {
-            pods: (start..start + replicas).map(|ordinal| format!("{statefulset}-{ordinal}")).collect(),
-            volume_claim,
-            port: u16::try_from(port).with_context(|| format!("container port {port} of {statefulset}"))?,
+            selector: workload.pointer("/spec/selector/matchLabels").cloned().unwrap_or_default(),
+            port: port(workload, service),
             release: release.to_owned(),
             chart,
             values,
             values_dir,
             shown_values_dir,
-            statefulset,
-            headless,
-            service,
+            roles,
             objects,
         })
     }
 
     /// The variable `target` of expressions.
     pub fn variable(&self, namespace: &str) -> Json {
-        json!({
-            "release": self.release,
-            "namespace": namespace,
-            "statefulset": self.statefulset,
-            "headless": self.headless,
-            "service": self.service,
-            "pods": self.pods,
-            "volume_claim": self.volume_claim,
-            "port": self.port,
+        let mut variable = self.roles.clone();
+        variable.insert("release".to_owned(), json!(self.release));
+        variable.insert("namespace".to_owned(), json!(namespace));
+        if let Some(port) = self.port {
+            variable.insert("port".to_owned(), json!(port));
+        }
+        if let Some(headless) = self.roles.get("headless").and_then(Json::as_str) {
             // The pattern of a pod's name: <pod>.<domain>.
-            "domain": format!("{}.{namespace}.svc.cluster.local", self.headless),
-        })
+            variable.insert("domain".to_owned(), json!(format!("{headless}.{namespace}.svc.cluster.local")));
+        }
+        Json::Object(variable)
     }
+
+    /// The names of its pods by ordinal, where they are known beforehand: those of a StatefulSet.
+    pub fn pods(&self) -> Option<Vec<String>> {
+        let pods = self.roles.get("pods")?.as_array()?;
+        Some(pods.iter().filter_map(Json::as_str).map(str::to_owned).collect())
+    }
+
+    /// Refuses a chart that renders nothing for a role the lab speaks of.
+    ///
+    /// # Errors
+    /// The fields of `target` that this chart leaves without a value.
+    pub fn plays(&self, fields: &[String]) -> Result<()> {
+        let variable = self.variable("");
+        let lacking: Vec<String> = fields
+            .iter()
+            .filter(|field| variable.get(field.as_str()).is_none())
+            .map(|field| format!("`target.{field}`"))
+            .collect();
+        ensure!(
+            lacking.is_empty(),
+            "chart {} renders nothing that could be {}, of which the lab speaks",
+            self.chart.display(),
+            lacking.join(", ")
+        );
+        Ok(())
+    }
+}
+
+/// The names of what a chart renders, by the role it plays.
+fn roles(objects: &[Json]) -> Result<serde_json::Map<String, Json>> {
+    let mut roles = serde_json::Map::new();
+    let mut set_role = |role: &str, value: Json| drop(roles.insert(role.to_owned(), value));
+    let mut headless = String::new();
+    if let Some(set) = of_kind(objects, "StatefulSet").next() {
+        let name = text(set, "/metadata/name");
+        headless = text(set, "/spec/serviceName");
+        let number = |pointer: &str| set.pointer(pointer).and_then(Json::as_i64);
+        let start = number("/spec/ordinals/start").unwrap_or(0);
+        let replicas = number("/spec/replicas").unwrap_or(1);
+        if !(0..=MOST_REPLICAS).contains(&replicas) || !(0..=i64::from(i32::MAX)).contains(&start) {
+            bail!("it renders {replicas} pods from ordinal {start} on");
+        }
+        let pods = (start..start + replicas).map(|ordinal| format!("{name}-{ordinal}"));
+        set_role("pods", pods.collect());
+        set_role("volume_claim", json!(text(set, "/spec/volumeClaimTemplates/0/metadata/name")));
+        // Whether or not there is such a service.
+        set_role("headless", json!(headless));
+        set_role("statefulset", json!(name));
+    }
+    if let Some(deployment) = of_kind(objects, "Deployment").next() {
+        set_role("deployment", json!(text(deployment, "/metadata/name")));
+    }
+    // For access from outside: not the governing service, and rather one with an address than one without.
+    let mut services: Vec<&Json> = of_kind(objects, "Service").collect();
+    services.sort_by_key(|service| {
+        (text(service, "/metadata/name") == headless, text(service, "/spec/clusterIP") == "None")
+    });
+    let service = services.first().map(|service| text(service, "/metadata/name")).unwrap_or_default();
+    set_role("service", json!(service));
+    roles.values().filter_map(Json::as_str).try_for_each(sound_name)?;
+    Ok(roles)
+}
+
+/// The container's port, or the one that the service leads to: a container need not name any.
+fn port(workload: &Json, service: Option<&Json>) -> Option<u16> {
+    let of_container = workload.pointer("/spec/template/spec/containers/0/ports/0/containerPort");
+    let of_service = |name| service.and_then(|service| service.pointer("/spec/ports/0")?.get(name));
+    let ports = [of_container, of_service("targetPort"), of_service("port")];
+    ports.into_iter().flatten().find_map(|port| u16::try_from(port.as_u64()?).ok())
+}
+
+fn text(object: &Json, pointer: &str) -> String {
+    object.pointer(pointer).and_then(Json::as_str).unwrap_or_default().to_owned()
 }
 
 /// Writes a values file for Helm and returns its name.
@@ -174,6 +232,61 @@ fn of_kind<'a>(objects: &'a [Json], kind: &'a str) -> impl Iterator<Item = &'a J
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn rendered(text: &str) -> Target {
+        let objects = parse(text).unwrap();
+        Target {
+            chart: "chart".into(),
+            release: "r".to_owned(),
+            values: Values::new(),
+            values_dir: PathBuf::new(),
+            shown_values_dir: PathBuf::new(),
+            roles: roles(&objects).unwrap(),
+            selector: json!({}),
+            port: port(&objects[0], None),
+            objects,
+        }
+    }
+
+    #[test]
+    fn roles_are_found_by_what_is_rendered() {
+        let set = rendered(
+            "kind: StatefulSet\nmetadata: { name: db }\nspec: { replicas: 2, serviceName: peers, ordinals: { start: 5 } }\n\
+             ---\nkind: Service\nmetadata: { name: peers }\n---\nkind: Service\nmetadata: { name: way-in }\n",
+        );
+        assert_eq!(set.pods().unwrap(), ["db-5", "db-6"]);
+        let target = set.variable("ns");
+        assert_eq!([&target["statefulset"], &target["service"]], ["db", "way-in"]);
+        assert_eq!(target["domain"], "peers.ns.svc.cluster.local");
+    }
+
+    #[test]
+    fn a_lab_is_refused_a_chart_without_the_roles_it_speaks_of() {
+        let deployment = rendered(
+            "kind: Deployment\nmetadata: { name: web }\n\
+             spec: { template: { spec: { containers: [ { ports: [ { containerPort: 80 } ] } ] } } }\n",
+        );
+        assert_eq!(deployment.pods(), None);
+        let fields = |fields: &[&str]| fields.iter().map(|field| (*field).to_owned()).collect::<Vec<_>>();
+        assert!(deployment.plays(&fields(&["deployment", "service", "port"])).is_ok());
+        let error = deployment.plays(&fields(&["pods", "deployment", "domain"])).unwrap_err().to_string();
+        assert_eq!(
+            error,
+            "chart chart renders nothing that could be `target.pods`, `target.domain`, of which the lab speaks"
+        );
+    }
+
+    #[test]
+    fn every_role_is_one_that_expressions_may_name() {
+        let target =
+            rendered("kind: StatefulSet\nmetadata: { name: a }\n---\nkind: Deployment\n").variable("ns");
+        let mut names: Vec<&str> =
+            target.as_object().unwrap().keys().map(String::as_str).chain(["port"]).collect();
+        let mut known = FIELDS.to_vec();
+        names.sort_unstable();
+        known.sort_unstable();
+        assert_eq!(names, known);
+    }
 
     #[test]
     fn values_are_merged_like_helm_merges_them() {

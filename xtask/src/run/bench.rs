@@ -92,16 +92,25 @@ impl Bench<'_> {
         template.render(&self.names()).map_err(|error| anyhow!("`{text}`: {error}"))
     }
 
-    /// The pods named in a step, or all of the target's set, by ordinal.
+    /// The pods named in a step, or all of the target's workload: of a set by ordinal, of a Deployment those that
+    /// are there.
     ///
     /// # Errors
     /// As [`Bench::text`].
     pub fn pods(&self, named: &[String]) -> Result<Vec<String>> {
-        if named.is_empty() {
-            Ok(self.target.pods.clone())
-        } else {
-            named.iter().map(|name| self.text(name)).collect()
+        if !named.is_empty() {
+            return named.iter().map(|name| self.text(name)).collect();
         }
+        Ok(self.target.pods().unwrap_or_else(|| {
+            let ours = |pod: &Json| {
+                let labels = &pod["metadata"]["labels"];
+                let selector = self.target.selector.as_object().into_iter().flatten();
+                selector.into_iter().all(|(label, value)| labels[label] == *value)
+                    && pod["metadata"].get("deletionTimestamp").is_none()
+            };
+            let pods = self.timeline.objects("Pod").into_iter();
+            pods.filter(|(_, pod)| ours(pod)).map(|(name, _)| name).collect()
+        }))
     }
 
     /// Runs a tool, keeps what it printed as evidence, and returns it whatever its status.

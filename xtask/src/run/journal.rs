@@ -54,7 +54,7 @@ impl<'a> Journal<'a> {
     /// Finds the roles of the chart's objects.
     ///
     /// # Errors
-    /// When it is no chart, does not render, or has no StatefulSet.
+    /// When it is no chart, does not render, or lacks a role that the lab speaks of.
     pub async fn target(&self, access: &Access, image: Option<&Image>) -> Result<Target> {
         let subject = self.subject;
         let chart = subject.chart()?;
@@ -69,7 +69,9 @@ impl<'a> Journal<'a> {
         let release = &subject.lab.spec.target.release;
         let values = subject.values_over(&self.image_values(image)?);
         let _turn = access.tools.acquire().await?;
-        Target::discover(&access.helm, chart, release, values, values_dir, shown_dir).await
+        let target = Target::discover(&access.helm, chart, release, values, values_dir, shown_dir).await?;
+        target.plays(&subject.lab.target_fields())?;
+        Ok(target)
     }
 
     /// Whether the namespace of an experiment may go when it has ended: in a cluster that is kept only those are

@@ -1,6 +1,6 @@
 //! What only shows when the whole lab is known: ids, points, names in expressions, commands.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use super::places::{Node, Place, Source};
 use super::{Problem, nearest};
@@ -51,6 +51,30 @@ pub(super) fn problems(spec: &LabSpec, file: &Source<'_>, root: &Node) -> Vec<Pr
         check.experiment(experiment, &format!("experiments/{position}"));
     }
     check.found
+}
+
+/// The fields of `target` that the lab's expressions read.
+pub fn target_fields(spec: &LabSpec) -> Vec<String> {
+    let mut read = BTreeSet::new();
+    let mut note = |expression: &Expression| {
+        let fields = expression.reads().fields.into_iter();
+        read.extend(fields.filter(|(of, _)| of == "target").map(|(_, field)| field.name));
+    };
+    for experiment in &spec.experiments {
+        for (_, text) in experiment.steps.iter().flat_map(texts) {
+            let template = Template::compile(text).into_iter();
+            template.for_each(|template| template.expressions().for_each(|(_, expression)| note(expression)));
+        }
+        let until = experiment.steps.iter().filter_map(|step| match step {
+            Step::Await(step) => Some(&step.until),
+            _ => None,
+        });
+        let conditions = until.chain(experiment.claims.iter().map(|claim| &claim.expect));
+        conditions
+            .filter_map(|source| Expression::compile(source).ok())
+            .for_each(|expression| note(&expression));
+    }
+    read.into_iter().collect()
 }
 
 struct Check<'a> {

@@ -26,11 +26,12 @@ const BODY_LIMIT: usize = 1 << 20;
 pub(super) async fn visit(step: &Visit, bench: &mut Bench<'_>) -> Result<Json> {
     let pods = bench.pods(&step.pods)?;
     let path = bench.text(&step.path)?;
+    let port = bench.target.port.context("the chart names no port that could be visited")?;
     let api: Api<Pod> = Api::namespaced(bench.access.client.clone(), &bench.namespace);
     let timeline = &bench.timeline;
     let visits = pods.iter().enumerate().map(|(position, pod)| {
         let times = step.times.get(position).or(step.times.last()).copied().unwrap_or(1);
-        let visits = Visits { api: &api, pod, port: bench.target.port, path: &path, times };
+        let visits = Visits { api: &api, pod, port, path: &path, times };
         async move {
             let began = Instant::now();
             let answered = visits.answered().await;
