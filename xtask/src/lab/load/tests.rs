@@ -398,21 +398,58 @@ fn every_example_of_the_guide_is_sound() {
         guide.split("```yaml\n").skip(1).filter_map(|block| block.split("```").next()).collect();
     assert!(blocks.len() > 1);
     for block in blocks {
-        // What is no whole lab is the end of one claim, after an update.
+        // What is no whole lab is the end of one claim, after an update, or a key of an experiment.
         let text = if block.starts_with("lab:") {
             block.to_owned()
-        } else {
+        } else if block.starts_with("expect:") {
             let indented = block.replace('\n', "\n        ");
             SOUND
                 .replace("- observe: { as: seen }", "- observe: { as: seen }\n      - upgrade: { as: update }")
-                .replace(", expect: 'size(seen.pods) == 3' }\n      - { id: thus", " }\n      - { id: thus")
                 .replace(
-                    "- { id: so, says: It is so., criterion: all, points: 0.7 }",
+                    "- { id: so, says: It is so., criterion: all, points: 0.7, expect: 'size(seen.pods) == 3' }",
                     &format!("- id: so\n        says: It is so.\n        criterion: all\n        points: 0.7\n        {indented}"),
                 )
+        } else {
+            let indented = block.trim_end().replace('\n', "\n    ");
+            SOUND.replace("    question:", &format!("    {indented}\n    question:"))
         };
+        assert_ne!(text, SOUND);
         assert_eq!(told(&text), [""; 0], "{text}");
     }
+}
+
+#[test]
+fn the_table_of_upstreams_cases_names_claims_that_exist() {
+    let page = std::fs::read_to_string(docs().join("COVERAGE.md")).unwrap();
+    let lab = load(&docs().join("labs/statefulset.yaml")).unwrap();
+    let claims: Vec<String> = lab
+        .spec
+        .experiments
+        .iter()
+        .flat_map(|experiment| {
+            experiment.claims.iter().map(|claim| format!("{}/{}", experiment.id, claim.id))
+        })
+        .collect();
+    assert!(page.contains(&format!("Kubernetes {}", crate::pins::KUBERNETES)));
+    let rows = page.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| upstream"));
+    let mut count = 0;
+    for row in rows {
+        let cells: Vec<&str> = row.trim_matches('|').split('|').map(str::trim).collect();
+        let [_, covered, by, why] = cells[..] else { panic!("{row}") };
+        let named: Vec<&str> = by.split('`').skip(1).step_by(2).collect();
+        for name in &named {
+            assert!(claims.iter().any(|claim| claim == name), "there is no `{name}`");
+        }
+        let consistent = match covered {
+            "whole" => !named.is_empty() && why.is_empty(),
+            "part" => !named.is_empty() && !why.is_empty(),
+            "no" => named.is_empty() && !why.is_empty(),
+            _ => false,
+        };
+        assert!(consistent, "{row}");
+        count += 1;
+    }
+    assert_eq!(count, 33);
 }
 
 /// What has broken a loader of something before.
