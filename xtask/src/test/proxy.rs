@@ -269,3 +269,15 @@ impl Drop for Counted {
         self.0.send_modify(|open| *open -= 1);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lab::Lab;
+
+    #[test]
+    fn its_lab_is_one() {
+        let workspace = Workspace::discover().unwrap();
+        Lab::of(&workspace, Some(&workspace.root.join(LAB))).unwrap();
+    }
+}
