@@ -1,5 +1,6 @@
 //! `install`, `upgrade` and `uninstall`: the release by the real Helm, then wait for its workloads.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
@@ -9,6 +10,7 @@ use crate::lab::condition;
 use crate::lab::spec::{Install, Uninstall};
 use crate::lab::target::{merge, write_values};
 use crate::run::bench::{Bench, seen};
+use crate::run::timeline::Timeline;
 use crate::run::wait;
 use crate::transient;
 
@@ -64,9 +66,7 @@ async fn rolled_out(bench: &Bench<'_>, acted: Instant, deadline: Duration) -> Re
         let of = |kind| bench.timeline.objects(kind).into_iter();
         of("StatefulSet").chain(of("Deployment"))
     };
-    let unfinished = |_: &str, workload: &Json| (!condition::rolled_out(workload)).then_some(());
-    let finished = |kind: &str| bench.timeline.find_object(kind, unfinished).is_none();
-    let condition = || Ok(finished("StatefulSet") && finished("Deployment"));
+    let condition = || Ok(all_rolled_out(&bench.timeline));
     let last_seen = || {
         let ready = |workload: &Json, pointer| workload.pointer(pointer).and_then(Json::as_i64).unwrap_or(0);
         let lines = workloads().map(|(name, workload)| {
@@ -79,4 +79,52 @@ async fn rolled_out(bench: &Bench<'_>, acted: Instant, deadline: Duration) -> Re
     };
     let what = format!("workloads of {} to be rolled out", bench.namespace);
     wait::until(&bench.timeline, &what, acted, deadline, condition, last_seen).await
+}
+
+/// Whether every workload has all it asks for, and the watch of the pods has seen so too: a set may tell of its last
+/// ready pod before the pod itself does, and the next step would begin before that.
+fn all_rolled_out(timeline: &Timeline) -> bool {
+    let mut ready: BTreeMap<String, i64> = BTreeMap::new();
+    timeline.find_object("Pod", |_, pod| -> Option<()> {
+        let owner =
+            pod.pointer("/metadata/ownerReferences/0").filter(|owner| owner["kind"] == "StatefulSet")?;
+        if condition::ready(pod) {
+            *ready.entry(owner["name"].as_str()?.to_owned()).or_default() += 1;
+        }
+        None
+    });
+    let unfinished = |_: &str, workload: &Json| (!condition::rolled_out(workload)).then_some(());
+    let unseen = |name: &str, set: &Json| {
+        let asked = set.pointer("/spec/replicas").and_then(Json::as_i64).unwrap_or(1);
+        (ready.get(name).copied().unwrap_or(0) < asked).then_some(())
+    };
+    timeline.find_object("StatefulSet", unfinished).is_none()
+        && timeline.find_object("Deployment", unfinished).is_none()
+        && timeline.find_object("StatefulSet", unseen).is_none()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_set_that_is_ahead_of_its_pods_is_waited_for() {
+        let timeline = Timeline::begin();
+        let status = json!({"observedGeneration": 1, "replicas": 1, "readyReplicas": 1, "availableReplicas": 1,
+            "updatedReplicas": 1});
+        timeline.applied(
+            "StatefulSet",
+            json!({"metadata": {"name": "counter", "uid": "s", "generation": 1}, "spec": {"replicas": 1}, "status": status}),
+        );
+        let pod = |ready: &str| {
+            json!({"metadata": {"name": "counter-0", "uid": "p",
+                "ownerReferences": [{"kind": "StatefulSet", "name": "counter"}]},
+                "status": {"conditions": [{"type": "Ready", "status": ready}]}})
+        };
+        timeline.applied("Pod", pod("False"));
+        assert!(!all_rolled_out(&timeline));
+        timeline.applied("Pod", pod("True"));
+        assert!(all_rolled_out(&timeline));
+    }
 }
