@@ -152,7 +152,8 @@ pub enum Standing {
 
 /// Points as people write them: `2`, `0.5`, `0.33`.
 pub fn written(points: f64) -> String {
-    let text = format!("{points:.2}");
+    // A sum of nothing is -0, which nobody wants to read.
+    let text = format!("{:.2}", points + 0.0);
     text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }
 
@@ -322,8 +323,8 @@ mod tests {
     #[test]
     fn points_are_written_without_needless_zeros() {
         assert_eq!(
-            ["2", "0.5", "0.33", "12.5", "0"],
-            [2.0, 0.5, 1.0 / 3.0, 12.5, 0.0].map(written).each_ref().map(String::as_str)
+            ["2", "0.5", "0.33", "12.5", "0", "0"],
+            [2.0, 0.5, 1.0 / 3.0, 12.5, 0.0, -0.0].map(written).each_ref().map(String::as_str)
         );
     }
 }
