@@ -109,7 +109,7 @@ pub fn failed(command: &Command, output: Output) -> anyhow::Error {
 /// Whether a tool failed because of its connection to the API server, or because that had too much to do.
 fn broke(output: &Output) -> bool {
     /// In the words of `kubectl` and of the libraries below it and Helm.
-    const COMPLAINTS: [&str; 20] = [
+    const COMPLAINTS: [&str; 18] = [
         "connection refused",
         "was refused - did you specify the right host or port?",
         "connection reset by peer",
@@ -122,8 +122,6 @@ fn broke(output: &Output) -> bool {
         "i/o timeout",
         "TLS handshake timeout",
         "Unable to connect to the server",
-        "unable to upgrade connection",
-        "error upgrading connection",
         "error dialing backend",
         "(TooManyRequests)",
         "(InternalError)",
