@@ -38,7 +38,7 @@ Examples:
 const GRADE_EXAMPLES: &str = concat!(
     "\
 Examples:
-  cargo xtask grade alice/chart bob/chart        two charts, and what each of them earns
+  cargo xtask grade green/chart red/chart        two charts, and what each of them earns
   cargo xtask grade --keep */chart               thirty, and the cluster for the next ones
   cargo xtask grade counter-0.1.0.tgz --only persistence,dns
 

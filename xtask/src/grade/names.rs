@@ -115,10 +115,10 @@ mod tests {
 
     #[test]
     fn a_name_is_as_much_of_a_path_as_tells_it_from_the_others() {
-        assert_eq!(named(&["alice/chart"], 30).unwrap(), ["chart"]);
+        assert_eq!(named(&["green/chart"], 30).unwrap(), ["chart"]);
         assert_eq!(
-            named(&["alice/chart", "bob/chart", "counter-0.1.0.tgz", "Carol's work/k8s"], 30).unwrap(),
-            ["alice-chart", "bob-chart", "counter-0-1-0", "k8s"]
+            named(&["green/chart", "red/chart", "counter-0.1.0.tgz", "White's work/k8s"], 30).unwrap(),
+            ["green-chart", "red-chart", "counter-0-1-0", "k8s"]
         );
     }
 

@@ -137,7 +137,7 @@ mod tests {
             failure.claim = None;
             failure.says = "`helm upgrade` ended with status 1\nError: no\u{1b}[2J".to_owned();
         }
-        let graded = [("alice", &good), ("bob", &bad), ("carol", &torn)];
+        let graded = [("green", &good), ("red", &bad), ("white", &torn)];
         let graded = graded.map(|(name, summary)| Graded {
             name,
             chart: Path::new(name),
