@@ -149,7 +149,8 @@ impl Step {
 /// The beginning of a task's line: mark, name and time in columns of their own. `None`: not on a terminal.
 pub fn head(mark: &str, name: &str, elapsed: Duration, columns: Option<usize>, paint: Paint) -> String {
     let width = columns.map_or(28, |columns| (columns / 3).clamp(14, 28));
-    let name = fitted(name, width);
+    // Only a terminal has too few columns: who reads a file looks for the whole name.
+    let name = columns.map_or_else(|| name.to_owned(), |_| fitted(name, width));
     let blanks = " ".repeat(width.saturating_sub(measure_text_width(&name)));
     format!("  {mark} {name}{blanks} {}", paint.dim(&format!("{:>7}", seconds(elapsed))))
 }

@@ -11,14 +11,15 @@ use crate::cli::RunArgs;
 use crate::evidence::grade;
 use crate::evidence::record::Verdict;
 use crate::exit::BadInput;
-use crate::lab::Lab;
 use crate::lab::spec::Values;
+use crate::lab::{self, Lab};
 use crate::progress::Progress;
 use crate::run::journal::Finding;
 use crate::run::subject::Subject;
 use crate::workspace::{Workspace, copy_folder};
 
-const FILE: &str = "docs/labs/controls/statefulset.yaml";
+/// Holds a file for each lab, called as the lab is.
+const FOLDER: &str = "docs/labs/controls";
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -73,38 +74,55 @@ pub(super) async fn run(
     setup: bool,
     progress: &Progress,
 ) -> Result<Vec<(String, Result<Outcome>)>> {
-    let lab = Lab::shipped(workspace)?;
-    let mut controls = load(workspace, &lab)?;
+    let mut controls = all(workspace)?;
     if named != ["all"] {
-        if let Some(name) = named.iter().find(|name| controls.iter().all(|control| control.id != **name)) {
-            let ids: Vec<&str> = controls.iter().map(|control| control.id.as_str()).collect();
+        if let Some(name) = named.iter().find(|name| controls.iter().all(|(_, control)| control.id != **name))
+        {
+            let ids: Vec<&str> = controls.iter().map(|(_, control)| control.id.as_str()).collect();
             return Err(
                 BadInput(format!("no control is called `{name}`\nthere are: {}", ids.join(", "))).into()
             );
         }
-        controls.retain(|control| named.contains(&control.id));
+        controls.retain(|(_, control)| named.contains(&control.id));
     }
     let folder = workspace.lab.join("controls");
-    let subjects = controls.iter().map(|control| subject(&lab, control, &folder));
+    let subjects = controls.iter().map(|(lab, control)| subject(lab, control, &folder));
     let subjects: Vec<Subject> = subjects.collect::<Result<_>>()?;
     let args = RunArgs { keep: true, setup, ..RunArgs::default() };
     let findings = crate::run(workspace, &args, &subjects, progress, |_, findings| Ok(findings)).await?;
     let judged = controls.iter().zip(&findings);
-    Ok(judged.map(|(control, finding)| (control.id.clone(), judge(control, finding))).collect())
+    Ok(judged.map(|((_, control), finding)| (control.id.clone(), judge(control, finding))).collect())
 }
 
-/// Reads the controls.
+/// The controls of every lab, each with its lab.
+fn all(workspace: &Workspace) -> Result<Vec<(Lab, Control)>> {
+    let mut labs = vec![Lab::shipped(workspace)?];
+    for file in lab::others(workspace) {
+        labs.push(Lab::of(workspace, Some(&file))?);
+    }
+    let mut all: Vec<(Lab, Control)> = vec![];
+    for lab in labs {
+        for control in load(workspace, &lab)? {
+            ensure!(all.iter().all(|(_, it)| it.id != control.id), "two controls are called {}", control.id);
+            all.push((lab.clone(), control));
+        }
+    }
+    Ok(all)
+}
+
+/// Reads the controls of a lab.
 fn load(workspace: &Workspace, lab: &Lab) -> Result<Vec<Control>> {
+    let file = format!("{FOLDER}/{}.yaml", lab.spec.lab);
     let text =
-        std::fs::read_to_string(workspace.root.join(FILE)).with_context(|| format!("cannot read {FILE}"))?;
+        std::fs::read_to_string(workspace.root.join(&file)).with_context(|| format!("cannot read {file}"))?;
     let Controls { lab: of, controls } =
-        serde_saphyr::from_str(&text).map_err(|error| anyhow!("{FILE}: {error}"))?;
-    ensure!(of == lab.spec.lab, "{FILE} belongs to lab {of}");
+        serde_saphyr::from_str(&text).map_err(|error| anyhow!("{file}: {error}"))?;
+    ensure!(of == lab.spec.lab, "{file} belongs to lab {of}");
     let broken: BTreeSet<&String> = controls.iter().flat_map(|control| &control.breaks).collect();
     let claims = lab.spec.experiments.iter().flat_map(|experiment| &experiment.claims);
     let unproven: Vec<&str> =
         claims.filter(|claim| !broken.contains(&claim.id)).map(|claim| claim.id.as_str()).collect();
-    ensure!(unproven.is_empty(), "{FILE}: no control breaks {}", unproven.join(", "));
+    ensure!(unproven.is_empty(), "{file}: no control breaks {}", unproven.join(", "));
     Ok(controls)
 }
 
@@ -178,9 +196,8 @@ mod tests {
     #[test]
     fn every_claim_has_a_control_that_still_fits_lab_and_chart() {
         let workspace = Workspace::discover().unwrap();
-        let lab = Lab::shipped(&workspace).unwrap();
         let dir = tempfile::tempdir().unwrap();
-        for control in load(&workspace, &lab).unwrap() {
+        for (lab, control) in all(&workspace).unwrap() {
             let subject = subject(&lab, &control, dir.path()).unwrap();
             let chosen = subject.chosen().unwrap();
             assert_ne!(control.breaks.is_empty(), control.refused.is_none(), "{}", control.id);

@@ -8,8 +8,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, ensure};
+use k8s_openapi::api::core::v1::Service;
+use kube::api::{Api, Patch, PatchParams};
 use kube::config::Kubeconfig;
-use serde_json::Value as Json;
+use serde_json::{Value as Json, json};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -28,7 +30,7 @@ const LAB: &str = "xtask/src/test/proxy.yaml";
 const NAMESPACE: &str = "proxy-cut";
 /// How long connections are refused after a cut.
 const REFUSED: Duration = Duration::from_secs(1);
-/// How long no connection comes or goes when the lab is in one of its pauses.
+/// How long no connection comes or goes when the lab waits to be let go on.
 const CALM: Duration = Duration::from_millis(500);
 /// The reads of the lab that are cut off, one after the other: those of a tool, of a visit, of a command inside a
 /// pod, and of our own.
@@ -38,7 +40,8 @@ const READS: usize = 4;
 /// watches past the proxy: both must have seen the same.
 pub(super) async fn run(workspace: &Workspace, program: &Path) -> Result<Outcome> {
     let direct = Kubeconfig::read_from(workspace.kubeconfig())?;
-    let watches = Watches::open(&cluster::client(&workspace.kubeconfig()).await?).await?;
+    let past = cluster::client(&workspace.kubeconfig()).await?;
+    let watches = Watches::open(&past).await?;
     let seen = watches.timeline(NAMESPACE);
     let (proxy, kubeconfig, context) = through_proxy(workspace, direct).await?;
     let lab = Command::new(program)
@@ -49,7 +52,7 @@ pub(super) async fn run(workspace: &Workspace, program: &Path) -> Result<Outcome
     let cuts = Cell::new(0);
     let lab = tokio::select! {
         ended = lab.output() => ended?,
-        never = cut(&proxy, &seen, &cuts) => match never {},
+        failed = cut(&proxy, &past, &seen, &cuts) => return failed.map(|never| match never {}),
     };
     ensure!(lab.status == 0, "the lab ended with {}\n{}{}", lab.status, lab.stderr, lab.stdout);
     let cuts = cuts.get();
@@ -82,7 +85,7 @@ async fn through_proxy(workspace: &Workspace, mut config: Kubeconfig) -> Result<
 }
 
 /// Cuts while the update waits for its second pod, and then at each of the reads that follow; counts how often.
-async fn cut(proxy: &Proxy, seen: &Timeline, cuts: &Cell<usize>) -> Infallible {
+async fn cut(proxy: &Proxy, past: &kube::Client, seen: &Timeline, cuts: &Cell<usize>) -> Result<Infallible> {
     let mut changes = seen.subscribe();
     // The first pod of the new revision is ready: Helm is long done, and only watches are open.
     while !updated(seen) {
@@ -90,11 +93,21 @@ async fn cut(proxy: &Proxy, seen: &Timeline, cuts: &Cell<usize>) -> Infallible {
     }
     proxy.cut();
     cuts.set(1);
-    for _ in 0..READS {
+    for number in 1..=READS {
         proxy.snare(watches::resources().len()).await;
+        tell(past, number).await?;
+        proxy.caught().await;
         cuts.update(|cuts| cuts + 1);
     }
     std::future::pending().await
+}
+
+/// Lets the lab go on: it waits for this before each of its reads, with the watches that are open already.
+async fn tell(past: &kube::Client, number: usize) -> Result<()> {
+    let services: Api<Service> = Api::namespaced(past.clone(), NAMESPACE);
+    let laid = json!({"metadata": {"annotations": {"snare": number.to_string()}}});
+    let patched = services.patch("counter", &PatchParams::default(), &Patch::Merge(laid)).await;
+    patched.context("cannot tell the lab that the snare is laid").map(drop)
 }
 
 fn updated(seen: &Timeline) -> bool {
@@ -213,7 +226,11 @@ impl Proxy {
             }
         }
         self.orders.send_replace(Order::CutAtNext);
-        let _ = orders.wait_for(|order| *order == Order::Cut).await;
+    }
+
+    /// Waits until a connection has come, and was cut with all others.
+    async fn caught(&self) {
+        let _ = self.orders.subscribe().wait_for(|order| *order != Order::CutAtNext).await;
     }
 }
 
