@@ -44,7 +44,35 @@ pub enum VisitError {
     Closed,
 }
 
-type Waiting = oneshot::Sender<Result<u64, VisitError>>;
+/// Who waits for an answer.
+type Waiting = oneshot::Sender<Answer>;
+
+/// What one visitor is told, and those whom it tells.
+#[derive(Debug)]
+struct Answer {
+    result: Result<u64, VisitError>,
+    others: Option<Others>,
+}
+
+/// Those of a batch who are still to be told.
+///
+/// Waking a task of another thread costs a system call each, so the writer tells only the first of a batch, whose
+/// task tells the others on the thread that serves them all. It does so by dropping this: also when it is
+/// cancelled, nobody is left untold.
+#[derive(Debug)]
+struct Others {
+    waiting: VecDeque<Waiting>,
+    fate: Fate,
+}
+
+/// What became of a batch.
+#[derive(Debug)]
+enum Fate {
+    /// It is on disk: the number before that of the next to be told.
+    Saved(u64),
+    /// It is not.
+    Refused(VisitError),
+}
 
 #[derive(Debug)]
 struct Shared {
@@ -103,7 +131,13 @@ impl Counter {
                 self.shared.arrived.notify_one();
             }
         }
-        answered.await.unwrap_or(Err(VisitError::Closed))
+        match answered.await {
+            Ok(answer) => {
+                drop(answer.others);
+                answer.result
+            }
+            Err(_) => Err(VisitError::Closed),
+        }
     }
 
     /// Takes no further visits and returns when those that wait are on disk.
@@ -210,7 +244,7 @@ impl Writer {
         batch.retain(|waiting| !waiting.is_closed());
         let room = usize::try_from(u64::MAX - self.saved).unwrap_or(usize::MAX);
         let refused = batch.split_off(batch.len().min(room));
-        answer(refused, |_| Err(VisitError::Full));
+        Others { waiting: refused, fate: Fate::Refused(VisitError::Full) }.tell();
         if batch.is_empty() && !self.failed {
             return;
         }
@@ -224,13 +258,13 @@ impl Writer {
                 // Before the answers: a visitor who reads next must not see an older number.
                 self.shared.saved.store(self.saved, Ordering::Release);
                 self.recovered();
-                answer(batch, |place| Ok(first + place + 1));
+                Others { waiting: batch, fate: Fate::Saved(first) }.tell();
             }
             Err(error) => {
                 let error = Arc::new(error);
                 self.metrics.disk_failed(&error);
                 self.fail(&error);
-                answer(batch, |_| Err(VisitError::NotSaved(error.clone())));
+                Others { waiting: batch, fate: Fate::Refused(VisitError::NotSaved(error)) }.tell();
             }
         }
     }
@@ -259,10 +293,38 @@ fn enough(crowd: usize) -> usize {
     crowd - crowd / 8
 }
 
-fn answer(batch: VecDeque<Waiting>, result: impl Fn(u64) -> Result<u64, VisitError>) {
-    for (place, waiting) in (0..).zip(batch) {
-        // Who has hung up since is counted and not told: the number was already on its way to the disk.
-        let _ = waiting.send(result(place));
+impl Others {
+    /// Tells the first who is still there, and gives it the others.
+    fn tell(mut self) {
+        while let Some(first) = self.waiting.pop_front() {
+            let result = self.fate.next();
+            match first.send(Answer { result, others: Some(self) }) {
+                Ok(()) => return,
+                // Who has hung up since is counted and not told: the number was already on its way to the disk.
+                Err(Answer { others: Some(others), .. }) => self = others,
+                Err(Answer { others: None, .. }) => return,
+            }
+        }
+    }
+}
+
+impl Drop for Others {
+    fn drop(&mut self) {
+        for waiting in std::mem::take(&mut self.waiting) {
+            let _ = waiting.send(Answer { result: self.fate.next(), others: None });
+        }
+    }
+}
+
+impl Fate {
+    fn next(&mut self) -> Result<u64, VisitError> {
+        match self {
+            Self::Saved(number) => {
+                *number += 1;
+                Ok(*number)
+            }
+            Self::Refused(error) => Err(error.clone()),
+        }
     }
 }
 
@@ -286,7 +348,7 @@ mod tests {
         Writer { shared, store, metrics, readiness, saved, failed: false, crowd: 0 }
     }
 
-    type Answered = oneshot::Receiver<Result<u64, VisitError>>;
+    type Answered = oneshot::Receiver<Answer>;
 
     fn visitors(number: usize) -> (VecDeque<Waiting>, Vec<Answered>) {
         (0..number).map(|_| oneshot::channel()).unzip()
@@ -299,9 +361,20 @@ mod tests {
         drop(answered.remove(1));
         writer(volume.path()).save(batch);
 
-        let numbers: Vec<u64> = answered.iter_mut().map(|a| a.try_recv().unwrap().unwrap()).collect();
+        let numbers: Vec<u64> = answered.iter_mut().map(|a| a.try_recv().unwrap().result.unwrap()).collect();
         assert_eq!(numbers, [1, 2]);
         assert_eq!(std::fs::read_to_string(volume.path().join("visits")).unwrap(), "2\n");
+    }
+
+    #[test]
+    fn nobody_is_left_untold_when_the_first_of_a_batch_hangs_up() {
+        let volume = tempfile::TempDir::new().unwrap();
+        let (batch, mut answered) = visitors(3);
+        writer(volume.path()).save(batch);
+        // Told already, and gone before it told the others.
+        drop(answered.remove(0));
+        let numbers: Vec<u64> = answered.iter_mut().map(|a| a.try_recv().unwrap().result.unwrap()).collect();
+        assert_eq!(numbers, [2, 3]);
     }
 
     #[test]
