@@ -40,12 +40,7 @@ use crate::lab::spec::LabSpec;
 /// committed only for [`Keep::Committed`], and only where the redacted evidence differs from what is there.
 ///
 /// Faults of the page don't fail the write: the run is kept, and `cargo xtask docs` renders it once they are mended.
-pub fn write(paths: &Paths, lab: &LabSpec, mut record: Record, keep: Keep) -> Result<Written> {
-    for experiment in &mut record.experiments {
-        if let Some(declared) = lab.experiments.iter().find(|declared| declared.id == experiment.id) {
-            experiment.declared = stale::digest(declared);
-        }
-    }
+pub fn write(paths: &Paths, lab: &LabSpec, record: Record, keep: Keep) -> Result<Written> {
     let folder = match keep {
         Keep::Committed => Folder::committed(paths),
         Keep::Target => Folder::target(paths),
@@ -138,16 +133,11 @@ fn stale(paths: &Paths, lab: &LabSpec, record: &Record) -> Vec<Difference> {
 }
 
 /// Where a fresh run and the committed one part, as diffs of their redacted texts.
-pub fn compare(paths: &Paths, lab: &LabSpec, mut fresh: Record) -> Result<Vec<Difference>> {
-    for experiment in &mut fresh.experiments {
-        if let Some(declared) = lab.experiments.iter().find(|declared| declared.id == experiment.id) {
-            experiment.declared = stale::digest(declared);
-        }
-    }
+pub fn compare(paths: &Paths, fresh: &Record) -> Result<Vec<Difference>> {
     let committed = Folder::committed(paths).read_record()?;
     let old: BTreeMap<_, _> =
         redact::places(&committed).into_iter().map(|place| (place.name, place.text)).collect();
-    let new = redact::places(&fresh);
+    let new = redact::places(fresh);
     let mut found = Vec::new();
     for place in &new {
         let before = old.get(&place.name).map(String::as_str).unwrap_or_default();

@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 
-pub use verify::{compare_values, verify};
+pub use verify::{compare_files, compare_values, verify};
 
 use crate::progress::{Progress, Task};
 use crate::surroundings::Surroundings;

@@ -150,26 +150,30 @@ async fn build_image(workspace: &Workspace, args: &cli::ImageArgs, progress: &Pr
     if args.node {
         let go = tools::gomod::Go::find().await?;
         let verdict = node_image::verify(workspace, &go, progress, Depth::Parts).await?;
-        for difference in &verdict.differences {
-            println!("{difference}");
-        }
+        let exit = differing(&verdict.differences);
         for known in &verdict.known {
             println!("known: {known}");
         }
         println!("{} sha256:{}", node_image::reference(workspace, &go), verdict.id);
-        return Ok(if verdict.differences.is_empty() { Exit::Holds } else { Exit::ClaimFails });
+        return Ok(exit);
     }
     if args.verify {
         let verdict = image::verify(workspace, progress, args.builder).await?;
-        for difference in &verdict.differences {
-            println!("{difference}");
-        }
+        let exit = differing(&verdict.differences);
         println!("{} {}", verdict.image.name, verdict.image.digest);
-        return Ok(if verdict.differences.is_empty() { Exit::Holds } else { Exit::ClaimFails });
+        return Ok(exit);
     }
     let image = image::build(workspace, progress, args.builder).await?;
     println!("{}\n{}\n{}", workspace.display(&image.archive), image.name, image.digest);
     Ok(Exit::Holds)
+}
+
+/// Prints where two builds differ, and ends accordingly.
+fn differing(differences: &[String]) -> Exit {
+    for difference in differences {
+        println!("{difference}");
+    }
+    if differences.is_empty() { Exit::Holds } else { Exit::ClaimFails }
 }
 
 async fn cluster(workspace: &Workspace, action: ClusterAction, progress: &Progress) -> Result<Exit> {

@@ -22,7 +22,7 @@ use futures::future::{join_all, try_join_all};
 use serde_json::{Value as Json, json};
 use tokio::sync::Semaphore;
 
-use crate::evidence::record::{ClaimRecord, CommandRecord, ExperimentRecord, StepRecord, Verdict};
+use crate::evidence::record::{ClaimRecord, CommandRecord, ExperimentRecord, StepRecord, Verdict, millis};
 use crate::evidence::stale;
 use crate::lab::expression::{Expression, Scope};
 use crate::lab::spec::{Claim, Experiment};
@@ -112,19 +112,9 @@ fn refuse(journal: &Journal<'_>, error: &anyhow::Error) -> Result<()> {
             ..unjudged(claim)
         });
         journal.enter(ExperimentRecord {
-            id: experiment.id.clone(),
-            question: experiment.question.clone(),
-            namespace: journal.subject.namespace(experiment),
-            started_ms: 0,
-            duration_ms: 0,
-            engine_ms: 0,
-            steps: Vec::new(),
-            timeline: Vec::new(),
             claims: claims.collect(),
-            declared: stale::digest(experiment),
-            skipped: None,
             failure: Some(failure.clone()),
-            diagnostics: Vec::new(),
+            ..unrun(experiment, journal.subject.namespace(experiment))
         });
     }
     Ok(())
@@ -186,19 +176,34 @@ async fn run_one(experiment: &Experiment, mut bench: Bench<'_>, task: &Task) -> 
     let transitions = timeline.transitions();
     let diagnostics = if unhappy { diagnose(&bench).await } else { Vec::new() };
     ExperimentRecord {
-        id: experiment.id.clone(),
-        question: experiment.question.clone(),
-        namespace: bench.namespace,
-        started_ms: 0,
         duration_ms,
         engine_ms: millis(timeline.ledger.engine(timeline.started(), ended)),
         steps,
         timeline: transitions,
         claims,
-        declared: stale::digest(experiment),
         skipped,
         failure,
         diagnostics,
+        ..unrun(experiment, bench.namespace)
+    }
+}
+
+/// What is known of an experiment before it runs.
+fn unrun(experiment: &Experiment, namespace: String) -> ExperimentRecord {
+    ExperimentRecord {
+        id: experiment.id.clone(),
+        question: experiment.question.clone(),
+        declared: stale::digest(experiment),
+        namespace,
+        started_ms: 0,
+        duration_ms: 0,
+        engine_ms: 0,
+        steps: Vec::new(),
+        timeline: Vec::new(),
+        claims: Vec::new(),
+        skipped: None,
+        failure: None,
+        diagnostics: Vec::new(),
     }
 }
 
@@ -256,8 +261,4 @@ async fn diagnose(bench: &Bench<'_>) -> Vec<CommandRecord> {
     let outputs =
         join_all(commands.iter().map(|command| async move { (command, command.output().await) })).await;
     outputs.into_iter().filter_map(|(command, output)| Some(record_of(command, &output.ok()?))).collect()
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

@@ -8,7 +8,7 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Result, anyhow};
+use anyhow::{Context, Result, anyhow};
 use semver::Version;
 
 use crate::command::Command;
@@ -168,6 +168,14 @@ pub fn parse_version(answer: &str) -> Option<Version> {
         let patch = rest[..digits].parse().ok()?;
         Some(Version::new(major, minor, patch))
     })
+}
+
+/// The target that rustc compiles for unless told otherwise, out of what `rustc -vV` says.
+///
+/// # Errors
+/// It says none.
+pub fn host_of(rustc: &str) -> Result<&str> {
+    rustc.lines().find_map(|line| line.strip_prefix("host: ")).context("rustc doesn't say its host")
 }
 
 fn first_line(error: &anyhow::Error) -> String {

@@ -11,6 +11,7 @@ use super::machine::Machine;
 use super::server::{Server, Writes};
 use crate::command::Command;
 use crate::progress::{Progress, Task};
+use crate::tools::host_of;
 use crate::workspace::Workspace;
 
 /// Each measurement of a round lasts this long.
@@ -224,16 +225,12 @@ struct Built {
 
 /// As for the image: static, with the release profile.
 async fn build(workspace: &Workspace, task: &Task) -> Result<Built> {
-    let version = Command::new("rustc").arg("-vV").read().await?;
-    let host = version
-        .lines()
-        .find_map(|line| line.strip_prefix("host: "))
-        .context("rustc -vV names no host")?
-        .to_owned();
+    let rustc = Command::new("rustc").arg("-vV").read().await?;
+    let host = host_of(&rustc)?;
     let target = workspace.lab.join("bench");
     Command::new("cargo")
         .args(["build", "--release", "--locked", "--package", "counter", "--bin", "counter"])
-        .args(["--example", "load", "--target", &host, "--target-dir"])
+        .args(["--example", "load", "--target", host, "--target-dir"])
         .arg(&target)
         .env("CARGO_ENCODED_RUSTFLAGS", "-Ctarget-feature=+crt-static")
         .dir(&workspace.root)

@@ -9,6 +9,7 @@ use cargo_metadata::{Metadata, MetadataCommand};
 use semver::Version;
 
 use super::{Outcome, output_of};
+use crate::tools::host_of;
 
 /// Checks every dependency of the work tree at `root`.
 pub fn check(root: &Path) -> Result<Outcome> {
@@ -25,10 +26,9 @@ pub fn check(root: &Path) -> Result<Outcome> {
 /// What is compiled on this machine: the crates of others need not have been fetched.
 fn metadata(root: &Path) -> Result<Metadata> {
     let (rustc, _) = output_of(Command::new("rustc").arg("-vV"))?;
-    let host = rustc.lines().find_map(|line| line.strip_prefix("host: ")).context("rustc has no host")?;
     MetadataCommand::new()
         .manifest_path(root.join("Cargo.toml"))
-        .other_options(["--locked", "--filter-platform", host].map(str::to_owned))
+        .other_options(["--locked", "--filter-platform", host_of(&rustc)?].map(str::to_owned))
         .exec()
         .context("cargo does not tell what the workspace depends on")
 }

@@ -208,7 +208,7 @@ pub fn outcome(record: &Record) -> Outcome {
     if record.broke.is_some() {
         Outcome::Broke
     } else if record.experiments.iter().any(|experiment| experiment.failure.is_some())
-        || claims.any(|claim| matches!(claim.verdict, Verdict::Fails | Verdict::NotJudged))
+        || claims.any(|claim| claim.verdict.is_red())
     {
         Outcome::Fails
     } else {

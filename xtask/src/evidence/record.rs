@@ -1,6 +1,7 @@
 //! The recorded run: everything that happened, in the order it was declared, as `run.json` keeps it.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -73,8 +74,7 @@ pub struct ExperimentRecord {
     pub id: String,
     /// Its question.
     pub question: String,
-    /// SHA-256 of the experiment as the lab file declared it, so that a later change of it shows. Filled in when
-    /// the record is written.
+    /// SHA-256 of the experiment as the lab file declared it, so that a later change of it shows.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub declared: String,
     /// The namespace it ran in.
@@ -220,4 +220,16 @@ pub enum Verdict {
     NotJudged,
     /// It does not apply to this version or cluster; the message says why.
     Skipped,
+}
+
+impl Verdict {
+    /// Whether it fails the run: what does not hold, and what nobody could judge.
+    pub fn is_red(self) -> bool {
+        matches!(self, Self::Fails | Self::NotJudged)
+    }
+}
+
+/// A duration as the record holds it: whole milliseconds.
+pub fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

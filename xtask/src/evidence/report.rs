@@ -4,13 +4,13 @@ use anyhow::{Context, Result};
 use minijinja::value::Serde;
 use minijinja::{AutoEscape, Environment, Value, context};
 use serde::Serialize;
-use sha2::{Digest, Sha256};
 
 use super::grade::{Outcome, written};
 use super::record::{ExperimentRecord, Record, Verdict};
 use super::summary::{Failure, Summary};
 use super::text::{command_line, printable, value};
 use super::timeline_svg;
+use crate::digest::sha256;
 
 /// The document.
 pub fn document(record: &Record, summary: &Summary) -> Result<String> {
@@ -130,7 +130,7 @@ fn mark(word: &str) -> &'static str {
 /// intruder would have to name the digest of a record that holds it.
 fn nonce(record: &Record) -> String {
     let record = serde_json::to_vec(record).expect("a record is plain data");
-    format!("{:x}", Sha256::digest(record))[..32].to_owned()
+    sha256(&record)[..32].to_owned()
 }
 
 #[cfg(test)]

@@ -1,9 +1,9 @@
 //! Whether a record is one of this lab: the same rubric, experiments, steps and claims.
 
 use serde_json::Value;
-use sha2::{Digest, Sha256};
 
 use super::record::{ExperimentRecord, FORMAT, Record};
+use crate::digest::sha256;
 use crate::lab::spec::{Experiment, LabSpec, Step};
 
 /// Where a record and a lab part.
@@ -95,7 +95,7 @@ pub fn differences(lab: &LabSpec, record: &Record) -> Vec<Stale> {
 /// SHA-256 of the experiment as the lab file declares it, in hexadecimal. Comments and layout don't count.
 pub fn digest(experiment: &Experiment) -> String {
     let declared = serde_json::to_vec(experiment).expect("an experiment is plain data");
-    format!("{:x}", Sha256::digest(declared))
+    sha256(&declared)
 }
 
 /// The values a step of the lab asks for, each with its path: `updateStrategy.partition: 1`.

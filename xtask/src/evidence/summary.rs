@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::block;
 use super::grade::{Grade, Outcome, written};
 use super::record::{ClaimRecord, CommandRecord, ExperimentRecord, Record, Seen, Verdict};
-use super::text::{shortened, value};
+use super::text::{on_one_line, shortened, value};
 use crate::lab::spec::LabSpec;
 use crate::run::wait::HOPELESS;
 
@@ -215,8 +215,7 @@ impl Failure {
             (None, Some((what, limit))) => format!("not within {limit}: {what}"),
             (None, None) => head.to_owned(),
         };
-        let words: Vec<&str> = cause.split_whitespace().collect();
-        shortened(&words.join(" "), CAUSE_CHARS)
+        shortened(&on_one_line(&cause), CAUSE_CHARS)
     }
 
     /// The failure as lines: what, expected, seen, why.
@@ -327,7 +326,7 @@ fn warnings(experiment: &ExperimentRecord) -> Vec<String> {
             experiment.diagnostics.iter().filter(|command| command.argv.iter().any(|word| word == "events"));
         let kept = events.flat_map(|command| command.stdout.lines()).filter_map(|line| {
             let (_, warning) = line.split_once(" Warning ")?;
-            Some(warning.split_whitespace().collect::<Vec<_>>().join(" "))
+            Some(on_one_line(warning))
         });
         for warning in kept {
             found.retain(|known| *known != warning);

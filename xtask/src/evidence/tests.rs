@@ -111,13 +111,13 @@ fn another_behaviour_refreshes_the_committed_evidence() {
     let tree = tree();
     tree.written();
     let (_, failing) = fixture::failing();
-    let differences = compare(&tree.paths, &tree.lab, failing.clone()).unwrap();
+    let differences = compare(&tree.paths, &failing).unwrap();
     let told = differences.iter().find(|it| it.what.starts_with("step persistence/counts-after")).unwrap();
     assert!(told.diff.as_ref().unwrap().contains("-7\n+0\n"), "{told}");
     let written = tree.write(&failing, Keep::Committed);
     assert!(tree.files(&written.files).contains(&"docs/evidence/tiny/run.json".to_owned()));
     assert!(tree.read("docs/PAGE.md").contains("✘ **fails**"));
-    assert_eq!(compare(&tree.paths, &tree.lab, failing).unwrap(), []);
+    assert_eq!(compare(&tree.paths, &failing).unwrap(), []);
 }
 
 #[test]

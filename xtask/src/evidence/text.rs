@@ -47,6 +47,11 @@ pub fn value(value: &Value) -> String {
     }
 }
 
+/// The words of a text with one space between them.
+pub fn on_one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
 /// The beginning of a text, on one line, with an ellipsis where it was cut.
 pub fn shortened(text: &str, most: usize) -> String {
     let text: String = text.chars().map(|it| if it.is_control() { ' ' } else { it }).collect();

@@ -4,12 +4,11 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
-use sha2::{Digest, Sha256};
 
+use crate::digest::sha256;
 use crate::exit::BadInput;
+use crate::run::namespaces::NAMESPACE_CHARS;
 
-/// What a namespace's name may have: <https://kubernetes.io/docs/concepts/overview/working-with-objects/names/>.
-const NAMESPACE_CHARS: usize = 63;
 /// Hexadecimal digits that tell names apart whose rest had to be cut off.
 const DIGITS: usize = 6;
 /// A name shorter than this says nothing.
@@ -87,7 +86,7 @@ fn fitted(names: Vec<String>, paths: &[PathBuf], room: usize) -> Vec<String> {
         if name.len() <= room && !name.is_empty() && times[&name] == 1 {
             return name;
         }
-        let digest = format!("{:x}", Sha256::digest(path.to_string_lossy().as_bytes()));
+        let digest = sha256(path.to_string_lossy().as_bytes());
         let kept: String = name.chars().take(room - DIGITS - 1).collect();
         format!("{}-{}", kept.trim_end_matches('-'), &digest[..DIGITS]).trim_start_matches('-').to_owned()
     };

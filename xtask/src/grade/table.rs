@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use crate::evidence::grade::{CriterionGrade, Outcome, written};
 use crate::evidence::summary::{Failure, Summary};
+use crate::evidence::text::shortened;
 use crate::progress::paint::Paint;
 use crate::workspace::Workspace;
 
@@ -92,11 +93,7 @@ fn why(failure: &Failure) -> String {
     };
     // What a chart makes a tool print must not move the cursor of whoever reads it.
     let words = text.split(|c: char| c.is_whitespace() || c.is_control()).filter(|word| !word.is_empty());
-    let line = words.collect::<Vec<_>>().join(" ");
-    match line.char_indices().nth(LINE_CHARS) {
-        Some((end, _)) => format!("{}…", &line[..end]),
-        None => line,
-    }
+    shortened(&words.collect::<Vec<_>>().join(" "), LINE_CHARS)
 }
 
 /// The values that were seen; whole objects only where there is nothing shorter.

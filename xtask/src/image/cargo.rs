@@ -15,7 +15,7 @@ use crate::command::Command;
 use crate::progress::Task;
 use crate::surroundings::Surroundings;
 use crate::tools::elf::is_static;
-use crate::tools::static_busybox;
+use crate::tools::{host_of, static_busybox};
 
 /// User and group the counter runs as, as [`contract::USER`] has them.
 const UID: u32 = 65532;
@@ -54,11 +54,7 @@ impl Parts {
     /// Names what is missing and what provides it.
     pub async fn find() -> Result<Self> {
         let rustc = Command::new("rustc").arg("-vV").read().await.context("no Rust toolchain answers")?;
-        let host = rustc
-            .lines()
-            .find_map(|line| line.strip_prefix("host: "))
-            .context("rustc doesn't say its host")?
-            .to_owned();
+        let host = host_of(&rustc)?.to_owned();
         if !host.contains("-linux-") {
             bail!(
                 "the cargo builder makes Linux images on Linux, and this is {host}\n\

@@ -1,6 +1,7 @@
 //! Builds the image a second time, in another folder, under another mask, language and time zone, and says which
 //! file or field differs.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use anyhow::{Context, Result};
@@ -106,20 +107,27 @@ fn compare(first: &Contents, second: &Contents) -> Vec<String> {
 }
 
 fn compare_layers(first: &Layer, second: &Layer) -> Vec<String> {
-    let (first, second) = (&first.entries, &second.entries);
+    compare_files(&first.entries, &second.entries, |one, other| {
+        let same = one.content.iter().zip(&other.content).take_while(|(a, b)| a == b).count();
+        let (bytes, bytes_2) = (one.content.len(), other.content.len());
+        match one.content == other.content {
+            true => format!("{one}, then {other}"),
+            false => format!("content differs from byte {same} on ({bytes}, then {bytes_2} bytes)"),
+        }
+    })
+}
+
+/// What is otherwise in the second of two trees of files, by path; `apart` tells of two files that are not alike.
+pub fn compare_files<File: PartialEq>(
+    first: &BTreeMap<String, File>,
+    second: &BTreeMap<String, File>,
+    apart: impl Fn(&File, &File) -> String,
+) -> Vec<String> {
     let mut differences = vec![];
     for path in first.keys().chain(second.keys().filter(|path| !first.contains_key(*path))) {
         match (first.get(path), second.get(path)) {
-            (Some(one), Some(other)) if one.content != other.content => {
-                let (one, other) = (&one.content, &other.content);
-                let same = one.iter().zip(other).take_while(|(a, b)| a == b).count();
-                let (bytes, bytes_2) = (one.len(), other.len());
-                differences.push(format!(
-                    "{path}: content differs from byte {same} on ({bytes}, then {bytes_2} bytes)"
-                ));
-            }
             (Some(one), Some(other)) if one != other => {
-                differences.push(format!("{path}: {one}, then {other}"))
+                differences.push(format!("{path}: {}", apart(one, other)));
             }
             (Some(_), Some(_)) => {}
             (Some(_), None) => differences.push(format!("{path}: missing in the second")),

@@ -1,6 +1,11 @@
-//! Conditions on single objects, small and pure: what a person means by "ready" and "rolled out".
+//! Questions to single objects, small and pure: a text in it, and what a person means by "ready" and "rolled out".
 
 use serde_json::Value as Json;
+
+/// The text at a JSON pointer; empty where there is none.
+pub fn text<'a>(object: &'a Json, pointer: &str) -> &'a str {
+    object.pointer(pointer).and_then(Json::as_str).unwrap_or_default()
+}
 
 /// Whether a pod is ready and stays: its `Ready` condition is true and it is not being deleted.
 ///

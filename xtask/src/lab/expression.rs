@@ -3,6 +3,8 @@
 //! CEL is the language Kubernetes itself validates with: <https://kubernetes.io/docs/reference/using-api/cel/>.
 
 mod bounds;
+mod parts;
+mod template;
 
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
@@ -13,15 +15,15 @@ use cel::objects::{Key, Map};
 use cel::{Context, Env, Program, Value};
 use serde_json::Value as Json;
 
+pub use template::Template;
+
 use crate::evidence::record::Seen;
+use crate::evidence::text::on_one_line;
 use crate::lab::apart::apart;
 use crate::lab::condition;
 
 /// The variables an expression reads.
 pub type Scope = serde_json::Map<String, Json>;
-
-/// A part's value is shown up to this many characters: a whole object would hide the point.
-const SHOWN_CHARS: usize = 2000;
 
 /// The functions of ours that expressions may call, beside CEL's own and its lists, strings and math libraries.
 pub const FUNCTIONS: [&str; 6] = ["ready", "rolledOut", "ordinal", "after", "before", "names"];
@@ -74,6 +76,8 @@ static ENVIRONMENT: LazyLock<Arc<Env>> = LazyLock::new(|| {
 pub struct Expression {
     source: String,
     program: Arc<Program>,
+    /// The variables it reads: asked for at every change of what a condition waits for.
+    variables: Vec<String>,
 }
 
 impl std::fmt::Debug for Expression {
@@ -131,10 +135,14 @@ impl Expression {
             // What follows the first error mostly follows from it.
             let first = errors.errors.iter().find(|error| error.pos.0 > 0).or(errors.errors.first());
             let says = first.map_or("this is no expression", |error| error.msg.as_str());
-            let says = says.split_whitespace().collect::<Vec<_>>().join(" ");
+            let says = on_one_line(says);
             Fault { says, at: first.and_then(|error| character(source, error.pos)) }
         })?;
-        Ok(Self { source: source.to_owned(), program: Arc::new(program) })
+        let mut expression =
+            Self { source: source.to_owned(), program: Arc::new(program), variables: Vec::new() };
+        let variables = expression.reads().variables.into_iter();
+        expression.variables = variables.map(|variable| variable.name).collect();
+        Ok(expression)
     }
 
     /// The names it holds, and where.
@@ -156,8 +164,8 @@ impl Expression {
     }
 
     /// The variables it reads, without those that its own macros bind.
-    pub fn variables(&self) -> Vec<String> {
-        self.reads().variables.into_iter().map(|variable| variable.name).collect()
+    pub fn variables(&self) -> &[String] {
+        &self.variables
     }
 
     /// The functions it calls that neither CEL nor the lab knows.
@@ -175,8 +183,8 @@ impl Expression {
 
     fn judge(&self, scope: &Scope) -> Result<Json, String> {
         let mut context = Context::with_env(Arc::clone(&ENVIRONMENT));
-        for name in self.variables() {
-            if let Some(value) = scope.get(&name) {
+        for name in &self.variables {
+            if let Some(value) = scope.get(name) {
                 context.add_variable_from_value(name, to_cel(value));
             }
         }
@@ -200,7 +208,7 @@ impl Expression {
     /// does not hold: those it does not hold for, and the parts for the first of them.
     pub fn parts(&self, scope: &Scope) -> Vec<Seen> {
         let mut seen = Vec::new();
-        collect_parts(&self.source, scope, "", &mut seen);
+        parts::collect(&self.source, scope, "", &mut seen);
         seen
     }
 }
@@ -217,121 +225,6 @@ fn is_known(name: &str) -> bool {
             .unwrap_or_else(PoisonError::into_inner)
             .entry(name.to_owned())
             .or_insert_with(declared)
-}
-
-/// `bound` tells what variables of macros stood for: ` for p = "counter-1"`.
-fn collect_parts(source: &str, scope: &Scope, bound: &str, seen: &mut Vec<Seen>) {
-    for conjunct in split(source, &["&&"]) {
-        let conjunct = unwrap_brackets(conjunct.trim());
-        if let Some((range, variable, body)) = quantified(conjunct)
-            && let Ok(counterexamples) =
-                Expression::compile(&format!("{range}.filter({variable}, !({body}))"))
-            && let Ok(Json::Array(against)) = counterexamples.value(scope)
-            && let Some(first) = against.first()
-        {
-            let (mut inner, bound) = (scope.clone(), format!("{bound} for {variable} = {first}"));
-            inner.insert(variable.to_owned(), first.clone());
-            collect_parts(body, &inner, &bound, seen);
-            continue;
-        }
-        for side in split(conjunct, &["==", "!=", "<=", ">=", "<", ">", " in "]) {
-            let side = unwrap_brackets(side.trim());
-            let part = format!("{side}{bound}");
-            let known = side.is_empty() || seen.iter().any(|other| other.part == part);
-            let Some(expression) = Expression::compile(side).ok().filter(|_| !known) else { continue };
-            // What reads nothing is what was expected, not what was seen.
-            if expression.variables().is_empty() {
-                continue;
-            }
-            let value = match expression.value(scope) {
-                Ok(value) => shorten(value),
-                Err(error) => Json::String(format!("({error})")),
-            };
-            seen.push(Seen { part, value });
-        }
-    }
-}
-
-/// The range, variable and body of `range.all(variable, body)`.
-fn quantified(source: &str) -> Option<(&str, &str, &str)> {
-    let range = *split(source, &[".all("]).first()?;
-    let bracketed = source.strip_prefix(range)?.strip_prefix(".all")?;
-    let inner = unwrap_brackets(bracketed);
-    let (variable, body) = inner.split_once(',').filter(|_| inner.len() < bracketed.len())?;
-    Some((range.trim(), variable.trim(), body.trim()))
-}
-
-/// Replaces each `${expression}` in a text by its value.
-#[derive(Debug, Clone)]
-pub struct Template {
-    pieces: Vec<Piece>,
-}
-
-#[derive(Debug, Clone)]
-enum Piece {
-    Text(String),
-    /// Begins at this character of the text.
-    Value(usize, Expression),
-}
-
-impl Template {
-    /// Compiles a text with `${…}` in it.
-    ///
-    /// # Errors
-    /// A `${` without its `}`, or an expression that does not compile.
-    pub fn compile(text: &str) -> Result<Self, Fault> {
-        let mut pieces = Vec::new();
-        let mut rest = text;
-        while let Some(start) = rest.find("${") {
-            let character = text[..text.len() - rest.len() + start].chars().count();
-            let Some(end) = rest[start..].find('}') else {
-                return Err(Fault { says: "`${` without its `}`".to_owned(), at: Some(character) });
-            };
-            let begins = character + 2;
-            let expression = Expression::compile(&rest[start + 2..start + end])
-                .map_err(|fault| Fault { at: fault.at.map(|at| begins + at), ..fault })?;
-            pieces.push(Piece::Text(rest[..start].to_owned()));
-            pieces.push(Piece::Value(begins, expression));
-            rest = &rest[start + end + 1..];
-        }
-        pieces.push(Piece::Text(rest.to_owned()));
-        Ok(Self { pieces })
-    }
-
-    /// The expressions in it, each with the character at which it begins.
-    pub fn expressions(&self) -> impl Iterator<Item = (usize, &Expression)> {
-        self.pieces.iter().filter_map(|piece| match piece {
-            Piece::Text(_) => None,
-            Piece::Value(begins, expression) => Some((*begins, expression)),
-        })
-    }
-
-    /// The text with a word in the place of each value: what shows of its form before there are values.
-    pub fn outline(&self) -> String {
-        let words = self.pieces.iter().map(|piece| match piece {
-            Piece::Text(text) => text,
-            Piece::Value(..) => "value",
-        });
-        words.collect()
-    }
-
-    /// The text with the values in their places; strings stand there bare, everything else as JSON.
-    ///
-    /// # Errors
-    /// As [`Expression::value`].
-    pub fn render(&self, scope: &Scope) -> Result<String, String> {
-        let mut text = String::new();
-        for piece in &self.pieces {
-            match piece {
-                Piece::Text(piece) => text.push_str(piece),
-                Piece::Value(_, expression) => match expression.value(scope)? {
-                    Json::String(value) => text.push_str(&value),
-                    value => text.push_str(&value.to_string()),
-                },
-            }
-        }
-        Ok(text)
-    }
 }
 
 fn add_functions(context: &mut Context<'_, '_>) {
@@ -505,62 +398,6 @@ fn sort_keys(json: &mut Json) {
     }
 }
 
-fn shorten(value: Json) -> Json {
-    let text = value.to_string();
-    if text.chars().count() <= SHOWN_CHARS {
-        return value;
-    }
-    Json::String(text.chars().take(SHOWN_CHARS).chain("…".chars()).collect())
-}
-
-/// `(a && b)` is `a && b`, unless the first bracket closes before the end.
-fn unwrap_brackets(part: &str) -> &str {
-    let Some(inner) = part.strip_prefix('(').and_then(|part| part.strip_suffix(')')) else {
-        return part;
-    };
-    let mut depth = 0;
-    for c in inner.chars() {
-        match c {
-            '(' => depth += 1,
-            ')' => depth -= 1,
-            _ => {}
-        }
-        if depth < 0 {
-            return part;
-        }
-    }
-    inner.trim()
-}
-
-/// Splits at operators that stand outside brackets and quotes.
-fn split<'a>(source: &'a str, operators: &[&str]) -> Vec<&'a str> {
-    let (mut parts, mut depth, mut quote, mut start, mut at) = (Vec::new(), 0_i32, None, 0, 0);
-    while at < source.len() {
-        let rest = &source[at..];
-        let Some(c) = rest.chars().next() else { break };
-        let mut step = c.len_utf8();
-        match (quote, c) {
-            (Some(_), '\\') => step += rest[1..].chars().next().map_or(0, char::len_utf8),
-            (Some(open), _) if open == c => quote = None,
-            (Some(_), _) => {}
-            (None, '"' | '\'') => quote = Some(c),
-            (None, '(' | '[' | '{') => depth += 1,
-            (None, ')' | ']' | '}') => depth -= 1,
-            (None, _) if depth == 0 => {
-                if let Some(operator) = operators.iter().find(|operator| rest.starts_with(**operator)) {
-                    parts.push(&source[start..at]);
-                    step = operator.len();
-                    start = at + step;
-                }
-            }
-            (None, _) => {}
-        }
-        at += step;
-    }
-    parts.push(&source[start..]);
-    parts
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -604,38 +441,6 @@ mod tests {
     }
 
     #[test]
-    fn a_failed_claim_shows_both_sides_of_each_conjunct() {
-        let expression =
-            Expression::compile("before.n == after.n && size(list) == 3 && (x in ['a && b'])").unwrap();
-        let variables = scope(json!({"before": {"n": 3}, "after": {"n": 0}, "list": [1], "x": "q"}));
-        let parts = expression.parts(&variables);
-        let shown: Vec<String> = parts.iter().map(|seen| format!("{} = {}", seen.part, seen.value)).collect();
-        assert_eq!(shown, ["before.n = 3", "after.n = 0", "size(list) = 1", r#"x = "q""#]);
-    }
-
-    #[test]
-    fn an_all_that_does_not_hold_shows_what_it_fails_for() {
-        let expression =
-            Expression::compile("size(ips) == 2 && names.all(a, names.all(b, seen[a][b] == ips[b]))")
-                .unwrap();
-        let variables = scope(json!({"names": ["x", "y"], "ips": {"x": "1", "y": "2"},
-            "seen": {"x": {"x": "1", "y": "2"}, "y": {"x": "1", "y": "9"}}}));
-        let shown: Vec<String> = expression
-            .parts(&variables)
-            .iter()
-            .map(|seen| format!("{} is {}", seen.part, seen.value))
-            .collect();
-        assert_eq!(
-            shown,
-            [
-                "size(ips) is 2",
-                r#"seen[a][b] for a = "y" for b = "y" is "9""#,
-                r#"ips[b] for a = "y" for b = "y" is "2""#
-            ]
-        );
-    }
-
-    #[test]
     fn what_is_missing_is_named() {
         let error = value("pods['counter-1'].metadata.uid", json!({"pods": {}})).unwrap_err();
         assert!(error.contains("counter-1"), "{error}");
@@ -644,7 +449,7 @@ mod tests {
 
     #[test]
     fn what_a_macro_binds_is_no_variable() {
-        let variables = |source| Expression::compile(source).unwrap().variables();
+        let variables = |source| Expression::compile(source).unwrap().variables().to_vec();
         assert_eq!(variables("pods.all(p, p in names && x.exists(y, y == z))"), ["pods", "names", "x", "z"]);
         // Bound in one place, free in another.
         assert_eq!(variables("a.all(p, p > 1) && p == 2"), ["a", "p"]);
@@ -658,13 +463,5 @@ mod tests {
         };
         assert_eq!(unknown("redy(pod) && a.all(x, x.startsWith('y')) && size(a) > 1 && !ready(b)"), ["redy"]);
         assert!(unknown("timeline.after(a).names('ready').distinct() == b ? c[0] : -1").is_empty());
-    }
-
-    #[test]
-    fn templates_put_values_in_their_places() {
-        let template = Template::compile("kubectl delete pod ${target.pods[1]} --grace-period=${n}").unwrap();
-        let scope = scope(json!({"target": {"pods": ["a-0", "a-1"]}, "n": 5}));
-        assert_eq!(template.render(&scope).unwrap(), "kubectl delete pod a-1 --grace-period=5");
-        assert!(Template::compile("${never").is_err());
     }
 }

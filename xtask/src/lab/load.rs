@@ -18,6 +18,7 @@ use serde_json::Value as Json;
 
 pub use self::check::target_fields;
 use self::places::{Node, Place, Source};
+use crate::evidence::text::on_one_line;
 use crate::exit::BadInput;
 use crate::lab::Lab;
 use crate::lab::apart::apart;
@@ -130,7 +131,7 @@ fn read_yaml<T: DeserializeOwned>(text: &str) -> Result<T, Problem> {
 
 /// What is wrong in one line, without the place that is told before it anyway.
 fn says(error: &str) -> String {
-    let words = error.split_whitespace().collect::<Vec<_>>().join(" ");
+    let words = on_one_line(error);
     match words.rsplit_once(" at line ") {
         Some((says, place)) if place.contains("column ") => says.to_owned(),
         _ => words,

@@ -6,6 +6,7 @@ use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value as Json, json};
 
 use crate::command::Command;
+use crate::lab::condition::text;
 use crate::lab::spec::Values;
 
 /// More pods than any lab asks for, and than a node bears.
@@ -136,7 +137,7 @@ impl Target {
 fn roles(objects: &[Json]) -> Result<serde_json::Map<String, Json>> {
     let mut roles = serde_json::Map::new();
     let mut set_role = |role: &str, value: Json| drop(roles.insert(role.to_owned(), value));
-    let mut headless = String::new();
+    let mut headless = "";
     if let Some(set) = of_kind(objects, "StatefulSet").next() {
         let name = text(set, "/metadata/name");
         headless = text(set, "/spec/serviceName");
@@ -173,10 +174,6 @@ fn port(workload: &Json, service: Option<&Json>) -> Option<u16> {
     let of_service = |name| service.and_then(|service| service.pointer("/spec/ports/0")?.get(name));
     let ports = [of_container, of_service("targetPort"), of_service("port")];
     ports.into_iter().flatten().find_map(|port| u16::try_from(port.as_u64()?).ok())
-}
-
-fn text(object: &Json, pointer: &str) -> String {
-    object.pointer(pointer).and_then(Json::as_str).unwrap_or_default().to_owned()
 }
 
 /// Writes a values file for Helm and returns its name.

@@ -12,7 +12,7 @@ use serde_json::{Value as Json, json};
 use tokio::sync::Semaphore;
 
 use crate::command::{Command, Output};
-use crate::evidence::record::CommandRecord;
+use crate::evidence::record::{CommandRecord, millis};
 use crate::lab::expression::{Expression, Scope, Template};
 use crate::lab::spec::Values;
 use crate::lab::target::Target;
@@ -71,7 +71,7 @@ impl Bench<'_> {
     /// Only those, for a condition is judged anew at every change.
     pub fn scope(&self, expression: &Expression) -> Scope {
         let names = expression.variables();
-        let mut scope = self.timeline.variables(&names);
+        let mut scope = self.timeline.variables(names);
         scope.extend(self.names().into_iter().filter(|(name, _)| names.contains(name)));
         scope
     }
@@ -199,7 +199,7 @@ pub fn record_of(command: &Command, output: &Output) -> CommandRecord {
     CommandRecord {
         argv: command.argv(),
         status: output.status,
-        duration_ms: u64::try_from(output.duration.as_millis()).unwrap_or(u64::MAX),
+        duration_ms: millis(output.duration),
         stdout: output.stdout.clone(),
         stderr: output.stderr.clone(),
         before: Vec::new(),

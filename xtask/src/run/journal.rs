@@ -9,7 +9,7 @@ use time::format_description::well_known::Rfc3339;
 
 use crate::cli::{ClusterArg, OutputArg};
 use crate::evidence::grade::Outcome;
-use crate::evidence::record::{ClaimRecord, Criterion, ExperimentRecord, FORMAT, Record, Stage, Verdict};
+use crate::evidence::record::{Criterion, ExperimentRecord, FORMAT, Record, Stage, millis};
 use crate::evidence::{self, Keep, Written};
 use crate::exit::Exit;
 use crate::image::Image;
@@ -19,7 +19,7 @@ use crate::progress::Progress;
 use crate::progress::paint::Paint;
 use crate::run::bench::Access;
 use crate::run::screen;
-use crate::run::session::{Session, millis};
+use crate::run::session::Session;
 use crate::run::subject::Subject;
 
 /// The run of a chart under way.
@@ -78,8 +78,7 @@ impl<'a> Journal<'a> {
     /// left that somebody will want to look at, because they failed or were asked for by name. Of several charts
     /// none is: a node bears about a hundred pods.
     pub fn releases(&self, record: &ExperimentRecord) -> bool {
-        let holds = |claim: &ClaimRecord| matches!(claim.verdict, Verdict::Holds | Verdict::Skipped);
-        let holds = record.failure.is_none() && record.claims.iter().all(holds);
+        let holds = record.failure.is_none() && !record.claims.iter().any(|claim| claim.verdict.is_red());
         self.subject.name.is_some() || self.session.args.keep && self.subject.only.is_empty() && holds
     }
 
@@ -96,7 +95,7 @@ impl<'a> Journal<'a> {
     fn all_hold(&self) -> bool {
         let entries = self.entries();
         let mut claims = entries.experiments.iter().flat_map(|experiment| &experiment.claims);
-        claims.all(|claim| matches!(claim.verdict, Verdict::Holds | Verdict::Skipped))
+        !claims.any(|claim| claim.verdict.is_red())
     }
 
     /// Writes what the run leaves behind, also when it broke.
@@ -142,7 +141,7 @@ impl<'a> Journal<'a> {
         }
         if check {
             let paths = self.subject.paths(self.session.workspace);
-            let mut found = evidence::compare(&paths, &self.subject.lab.spec, record.clone())?;
+            let mut found = evidence::compare(&paths, record)?;
             found.extend(evidence::check(&paths, &self.subject.lab.spec)?);
             return Ok(evidence::tell(&found));
         }

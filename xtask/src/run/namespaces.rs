@@ -12,6 +12,8 @@ use kube::runtime::wait::await_condition;
 
 use crate::transient::{self, Pauses};
 
+/// What a namespace's name may have: <https://kubernetes.io/docs/concepts/overview/working-with-objects/names/>.
+pub const NAMESPACE_CHARS: usize = 63;
 /// Label that says a namespace is the lab's own. Nothing without it is ever deleted.
 const LABEL: &str = "app.kubernetes.io/created-by";
 const OWNER: &str = "statefulset-lab";
@@ -68,8 +70,8 @@ pub async fn release(client: &kube::Client, name: &str) -> Result<()> {
     let (what, params) = (format!("delete namespace {name}"), DeleteParams::default());
     let delete = || async {
         match namespaces.delete(name, &params).await {
-            // It could not be made.
-            Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
+            // 404: it could not be made, or is gone meanwhile; 409: already on its way.
+            Err(kube::Error::Api(status)) if [404, 409].contains(&status.code) => Ok(()),
             deleted => deleted.map(drop),
         }
     };
@@ -87,12 +89,7 @@ pub async fn clear(client: &kube::Client) -> Result<Vec<String>> {
     let gone = list.items.into_iter().map(|namespace| async {
         let name = namespace.metadata.name.unwrap_or_default();
         let uid = namespace.metadata.uid;
-        match namespaces.delete(&name, &DeleteParams::default()).await {
-            Ok(_) => {}
-            // 404: gone meanwhile; 409: already on its way.
-            Err(kube::Error::Api(status)) if [404, 409].contains(&status.code) => {}
-            Err(error) => return Err(error).with_context(|| format!("cannot delete namespace {name}")),
-        }
+        release(client, &name).await?;
         let is_gone = |namespace: Option<&Namespace>| namespace.is_none_or(|it| it.metadata.uid != uid);
         until(namespaces.clone(), &name, is_gone)
             .await

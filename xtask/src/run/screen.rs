@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::evidence::grade::{Outcome, written};
 use crate::evidence::record::{ExperimentRecord, Record, Verdict};
 use crate::evidence::summary::{Failure, Summary};
+use crate::evidence::text::{on_one_line, shortened};
 use crate::progress::paint::Paint;
 use crate::progress::seconds;
 
@@ -103,10 +104,13 @@ fn failure(failure: &Failure, first: bool, others: &[String], paint: Paint) -> S
     let mut line =
         |title: &str, text: &str| out += &format!("    {}{text}\n", paint.dim(&format!("{title:<10}")));
     if let Some(expected) = &failure.expected {
-        line("expected", &words(expected));
+        line("expected", &on_one_line(expected));
     }
     for seen in &failure.seen {
-        line("seen", &format!("{} = {}", words(&seen.part), short(&seen.value.to_string())));
+        line(
+            "seen",
+            &format!("{} = {}", on_one_line(&seen.part), shortened(&seen.value.to_string(), SHOWN_CHARS)),
+        );
     }
     if let Some(message) = &failure.message {
         line("because", message);
@@ -141,18 +145,6 @@ fn points(summary: &Summary, paint: Paint) -> String {
         out += &format!("  {} points were not part of this run\n", written(grade.not_run));
     }
     out
-}
-
-/// An expression on one line.
-fn words(text: &str) -> String {
-    text.split_whitespace().collect::<Vec<_>>().join(" ")
-}
-
-fn short(text: &str) -> String {
-    match text.char_indices().nth(SHOWN_CHARS) {
-        Some((end, _)) => format!("{}…", &text[..end]),
-        None => text.to_owned(),
-    }
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::Result;
 use futures::future::join_all;
@@ -13,7 +13,7 @@ use tokio::sync::Semaphore;
 use crate::cli::{ClusterArg, RunArgs};
 use crate::cluster::{self, Cluster};
 use crate::command::Command;
-use crate::evidence::record::Stage;
+use crate::evidence::record::{Stage, millis};
 use crate::image::{self, Image};
 use crate::lab::target::Target;
 use crate::progress::Progress;
@@ -218,8 +218,4 @@ async fn revision(workspace: &Workspace) -> String {
         git(&["status", "--porcelain", "--", ".", ":!docs/evidence", ":!docs/STATEFULSET.md"]).read().await;
     let dirty = changes.is_ok_and(|changes| !changes.trim().is_empty());
     format!("{revision}{}", if dirty { ", with changes" } else { "" })
-}
-
-pub(super) fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

@@ -8,8 +8,8 @@ use std::time::Instant;
 use serde_json::Value as Json;
 use tokio::sync::watch;
 
-use crate::evidence::record::Transition;
-use crate::lab::condition;
+use crate::evidence::record::{Transition, millis};
+use crate::lab::condition::{self, text};
 use crate::lab::expression::Scope;
 use crate::run::ledger::Ledger;
 
@@ -63,7 +63,7 @@ impl Timeline {
 
     /// Milliseconds since it began.
     pub fn now_ms(&self) -> u64 {
-        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
+        millis(self.started.elapsed())
     }
 
     /// Now, but later than everything seen so far: what ended a wait is before the step that follows, also when both
@@ -75,7 +75,7 @@ impl Timeline {
 
     /// Takes an object as a watch delivered it.
     pub fn applied(&self, kind: &str, object: Json) {
-        let name = text(&object, "/metadata/name");
+        let name = text(&object, "/metadata/name").to_owned();
         let at_ms = self.now_ms();
         self.update(|state| {
             let known = state.objects.entry(kind.to_owned()).or_default();
@@ -239,12 +239,13 @@ fn transitions(kind: &str, previous: Option<&Json>, next: Option<&Json>, at_ms: 
     let note = |object: &Json, what: &str, detail: Option<String>| Transition {
         at_ms,
         kind: kind.to_owned(),
-        name: text(object, if kind == "Event" { "/involvedObject/name" } else { "/metadata/name" }),
-        uid: text(object, "/metadata/uid"),
+        name: text(object, if kind == "Event" { "/involvedObject/name" } else { "/metadata/name" })
+            .to_owned(),
+        uid: text(object, "/metadata/uid").to_owned(),
         what: what.to_owned(),
-        resource_version: text(object, "/metadata/resourceVersion"),
+        resource_version: text(object, "/metadata/resourceVersion").to_owned(),
         revision: (kind == "Pod")
-            .then(|| text(object, "/metadata/labels/controller-revision-hash"))
+            .then(|| text(object, "/metadata/labels/controller-revision-hash").to_owned())
             .filter(|r| !r.is_empty()),
         detail,
     };
@@ -262,7 +263,7 @@ fn transitions(kind: &str, previous: Option<&Json>, next: Option<&Json>, at_ms: 
             if old.is_some() && count(old) == count(Some(new)) {
                 return vec![];
             }
-            vec![note(new, &text(new, "/reason"), Some(text(new, "/message")))]
+            vec![note(new, text(new, "/reason"), Some(text(new, "/message").to_owned()))]
         }
         (old, Some(new)) => {
             let mut found = Vec::new();
@@ -309,7 +310,7 @@ fn changes(kind: &str, old: &Json, new: &Json) -> Vec<(&'static str, Option<Stri
         "PersistentVolumeClaim" => {
             let bound = |claim: &Json| claim.pointer("/status/phase").is_some_and(|phase| phase == "Bound");
             if bound(new) && !bound(old) {
-                found.push(("bound", Some(text(new, "/spec/volumeName"))));
+                found.push(("bound", Some(text(new, "/spec/volumeName").to_owned())));
             }
             if appeared("/metadata/deletionTimestamp") {
                 found.push(("terminating", None));
@@ -387,10 +388,6 @@ fn keys_of(event: &Json) -> Scope {
         .filter(|(key, _)| keep.contains(&key.as_str()))
         .map(|(key, value)| (key.clone(), value.clone()))
         .collect()
-}
-
-fn text(object: &Json, pointer: &str) -> String {
-    object.pointer(pointer).and_then(Json::as_str).unwrap_or_default().to_owned()
 }
 
 #[cfg(test)]

@@ -20,6 +20,7 @@ use kube::core::ObjectList;
 use serde_json::Value as Json;
 use tokio::task::JoinSet;
 
+use crate::lab::condition::text;
 use crate::run::timeline::Timeline;
 use crate::transient::{self, Pauses};
 
@@ -204,10 +205,6 @@ impl Watch {
 
 fn version_of(object: &Json) -> Option<String> {
     Some(text(object, "/metadata/resourceVersion").to_owned()).filter(|version| !version.is_empty())
-}
-
-fn text<'a>(object: &'a Json, pointer: &str) -> &'a str {
-    object.pointer(pointer).and_then(Json::as_str).unwrap_or_default()
 }
 
 fn lock(timelines: &Timelines) -> std::sync::MutexGuard<'_, HashMap<String, Arc<Timeline>>> {

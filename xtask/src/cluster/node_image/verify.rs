@@ -15,7 +15,7 @@ use crate::cluster::node_image::assembly::{self, Parts, Site, TIMES};
 use crate::cluster::node_image::debian::{Debian, NODE, PROXY};
 use crate::cluster::node_image::{debian, reference};
 use crate::digest::Hashing;
-use crate::image::compare_values;
+use crate::image::{compare_files, compare_values};
 use crate::lock::Lock;
 use crate::progress::Progress;
 use crate::surroundings::Surroundings;
@@ -144,7 +144,7 @@ async fn debian_twice(
         filesystem.make(&tar, surroundings, &log, |line| task.note(line)).await?;
         tars.push(tar);
     }
-    let differences = compare_files(&files(&mut open(&tars[0])?)?, &files(&mut open(&tars[1])?)?);
+    let differences = compare_files(&files(&mut open(&tars[0])?)?, &files(&mut open(&tars[1])?)?, otherwise);
     match differences.is_empty() {
         true => task.done("the same files"),
         false => task.fail(""),
@@ -187,7 +187,7 @@ fn compare_images(first: &Path, second: &Path) -> Result<Verdict> {
     let pairs = first.layers.iter().zip(&second.layers).enumerate();
     for (number, (one, other)) in pairs.filter(|(_, (one, other))| one != other) {
         let (one, other) = (member(&first.path, one, files)?, member(&second.path, other, files)?);
-        for difference in compare_files(&one, &other) {
+        for difference in compare_files(&one, &other, otherwise) {
             match difference.strip_prefix(TIMES) {
                 Some(": content differs") => known.push(format!("{TIMES}: when containerd imported what")),
                 _ => differences.push(format!("layer {}: {difference}", number + 1)),
@@ -230,22 +230,9 @@ fn files(tar: &mut dyn Read) -> Result<BTreeMap<String, Seen>> {
     Ok(seen)
 }
 
-fn compare_files(first: &BTreeMap<String, Seen>, second: &BTreeMap<String, Seen>) -> Vec<String> {
-    let mut differences = vec![];
-    for path in first.keys().chain(second.keys().filter(|path| !first.contains_key(*path))) {
-        match (first.get(path), second.get(path)) {
-            (Some((one, _)), Some((other, _))) if one != other => {
-                differences.push(format!("{path}: {one}, then {other}"));
-            }
-            (Some((_, one)), Some((_, other))) if one != other => {
-                differences.push(format!("{path}: content differs"));
-            }
-            (Some(_), Some(_)) => {}
-            (Some(_), None) => differences.push(format!("{path}: missing in the second")),
-            _ => differences.push(format!("{path}: missing in the first")),
-        }
-    }
-    differences
+/// What two files that are not alike differ in.
+fn otherwise((one, _): &Seen, (other, _): &Seen) -> String {
+    if one == other { "content differs".to_owned() } else { format!("{one}, then {other}") }
 }
 
 fn open(path: &Path) -> Result<BufReader<File>> {

@@ -7,10 +7,9 @@ use super::{Problem, nearest};
 use crate::lab::expression::{CEL_FUNCTIONS, Expression, FUNCTIONS, Fault, Template};
 use crate::lab::spec::{Experiment, LabSpec, Step};
 use crate::lab::target;
+use crate::run::namespaces::NAMESPACE_CHARS;
 use crate::run::timeline::KINDS;
 
-/// What a namespace's name may have: <https://kubernetes.io/docs/concepts/overview/working-with-objects/names/>.
-const NAMESPACE_CHARS: usize = 63;
 /// Labs and experiments share a namespace's name.
 const NAME_CHARS: usize = 40;
 

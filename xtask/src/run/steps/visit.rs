@@ -13,7 +13,7 @@ use kube::api::Api;
 use serde_json::{Map, Value as Json, json};
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use crate::evidence::record::CommandRecord;
+use crate::evidence::record::{CommandRecord, millis};
 use crate::lab::spec::Visit;
 use crate::run::bench::Bench;
 use crate::transient::{self, Pauses};
@@ -158,7 +158,7 @@ impl Visits<'_> {
             commands.push(CommandRecord {
                 argv: vec!["GET".to_owned(), url.clone()],
                 status: 0,
-                duration_ms: millis(asked),
+                duration_ms: millis(asked.elapsed()),
                 stdout: body,
                 stderr: String::new(),
                 before: Vec::new(),
@@ -178,10 +178,6 @@ fn count(answer: &Json) -> Json {
     let digits: String =
         text.chars().skip_while(|c| !c.is_ascii_digit()).take_while(char::is_ascii_digit).collect();
     digits.parse::<u64>().map_or(Json::Null, Json::from)
-}
-
-fn millis(since: Instant) -> u64 {
-    u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]
