@@ -26,7 +26,7 @@ use crate::workspace::Workspace;
 /// Experiments that a core bears at the same time: they mostly wait, for pods to start and to stop.
 const JOBS_PER_CORE: usize = 4;
 /// Tools that a core bears at the same time: each is a Go process of a tenth of a second.
-const TOOLS_PER_CORE: usize = 2;
+const TOOLS_PER_CORE: usize = 4;
 
 /// A run under way.
 pub struct Session<'a> {

@@ -7,7 +7,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow, ensure};
+use anyhow::{Context, Result, anyhow};
 use semver::Version;
 use sha2::{Digest, Sha256};
 
@@ -32,19 +32,8 @@ pub struct Module {
     link: &'static str,
     /// Names the one program also answers to.
     links: &'static [&'static str],
-    /// What is changed in a dependency, where upstream leaves no other way.
-    change: Option<Change>,
     /// Seconds it took on two cores with an empty build cache.
     cold_s: u64,
-}
-
-/// A text replaced in one file of a dependency.
-#[derive(Debug, Clone, Copy)]
-struct Change {
-    module: &'static str,
-    file: &'static str,
-    find: &'static str,
-    replace: &'static str,
 }
 
 /// The commands of the multi-call binary.
@@ -66,7 +55,7 @@ const KUBERNETES_VERSION: &str = "-X k8s.io/component-base/version.gitVersion=v1
      -X k8s.io/client-go/pkg/version.gitVersion=v1.37.0";
 
 const fn module(name: &'static str, packages: &'static [&'static str], cold_s: u64) -> Module {
-    Module { name, version: "", change: None, folder: name, packages, link: "", links: &[], cold_s }
+    Module { name, version: "", folder: name, packages, link: "", links: &[], cold_s }
 }
 
 /// All Kubernetes commands in one binary.
@@ -112,26 +101,14 @@ pub const CNI: Module = module(
         "github.com/containernetworking/plugins/plugins/main/ptp",
         "github.com/containernetworking/plugins/plugins/main/loopback",
         "github.com/containernetworking/plugins/plugins/ipam/host-local",
-        "github.com/containernetworking/plugins/plugins/meta/portmap",
     ],
     6,
 );
 /// The default StorageClass' provisioner.
-///
-/// It leaves its client at client-go's five requests a second, and a volume takes it nine: a dozen StatefulSets
-/// that start together would wait for a minute. It has no setting for it.
-pub const LOCAL_PATH: Module = Module {
-    change: Some(Change {
-        module: "k8s.io/client-go",
-        file: "rest/config.go",
-        find: "DefaultQPS   float32 = 5.0",
-        replace: "DefaultQPS   float32 = 100.0",
-    }),
-    ..module("local-path-provisioner", &["github.com/rancher/local-path-provisioner"], 61)
-};
+pub const PROVISIONER: Module = module("provisioner", &["."], 10);
 
 /// What a node image built here is made of, the longest build first.
-pub const NODE_MODULES: [&Module; 6] = [&KUBERNETES, &CONTAINERD, &COREDNS, &LOCAL_PATH, &ETCD, &CNI];
+pub const NODE_MODULES: [&Module; 6] = [&KUBERNETES, &CONTAINERD, &COREDNS, &ETCD, &PROVISIONER, &CNI];
 
 /// A Go toolchain that can build them.
 #[derive(Debug, Clone)]
@@ -216,8 +193,6 @@ impl Site {
     }
 }
 
-/// Where a changed dependency lies, seen from the pins: a program holds this path, and so none of this machine.
-const CHANGED: &str = "./changed";
 const FLAGS: &str = "-trimpath -modcacherw -buildvcs=false";
 const LINK: &str = "-s -w";
 
@@ -252,32 +227,12 @@ impl Module {
             hash.update((text.len() as u64).to_le_bytes());
             hash.update(text);
         }
-        if let Some(change) = self.change {
-            hash.update(format!("{change:?} {CHANGED}"));
-        }
         hash.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
     }
 
     fn place(&self, workspace: &Workspace, go: &Go) -> PathBuf {
         let name = format!("{}-{}", self.name, self.key(workspace, go));
         workspace.cache.join("tools").join(name)
-    }
-
-    /// The pins in `folder`, with a changed copy of a dependency in its place.
-    async fn changed(&self, go: &Go, site: &Site, folder: &Path, change: Change) -> Result<PathBuf> {
-        let Change { module, file, find, replace } = change;
-        let pins = folder.join("changed");
-        let copy = pins.join(CHANGED);
-        let source = go.source_at(site, module).await?;
-        copy_folder(&site.pins, &pins)
-            .and_then(|()| copy_folder(&source, &copy))
-            .with_context(|| format!("cannot copy {module} to {}", copy.display()))?;
-        edit(&copy.join(file), |text| {
-            ensure!(text.matches(find).count() == 1, "`{find}` does not stand in it once");
-            Ok(text.replace(find, replace))
-        })?;
-        edit(&pins.join("go.mod"), |text| Ok(text + &format!("\nreplace {module} => {CHANGED}\n")))?;
-        Ok(pins)
     }
 
     /// The folder of its programs, when it has been built from the present pins.
@@ -345,12 +300,7 @@ impl Module {
         let mut output = bin.clone().into_os_string();
         // With the slash, go puts one file per package into the folder.
         output.push("/");
-        let pins = match self.change {
-            Some(change) => self.changed(go, site, work, change).await?,
-            None => site.pins.clone(),
-        };
         go.command(site)
-            .dir(pins)
             .args(["build", "-v", "-ldflags"])
             .arg(format!("{LINK} {}", self.link).trim_end())
             .arg("-o")
@@ -386,12 +336,6 @@ impl Module {
         let bin = self.compile(go, &site, work, log, |_| ()).await;
         bin.map_err(|error| explain(error, workspace, self.name))
     }
-}
-
-fn edit(path: &Path, change: impl FnOnce(String) -> Result<String>) -> Result<()> {
-    let at = || format!("cannot change {}", path.display());
-    let text = std::fs::read_to_string(path).with_context(at)?;
-    std::fs::write(path, change(text).with_context(at)?).with_context(at)
 }
 
 /// How long building these takes at most, for people.

@@ -96,11 +96,17 @@ impl LayerWriter {
         self.said(written, name)
     }
 
-    /// Adds a folder of the machine with all that is below it; `mode` says how a file is to be kept.
+    /// Adds a folder of the machine with all that is below it; `mode` says how a file is to be kept, or that
+    /// it is left out.
     ///
     /// # Errors
     /// It can't be read, or the layer can't be written.
-    pub fn tree(&mut self, name: &str, from: &Path, mode: &impl Fn(&str) -> u32) -> Result<&mut Self> {
+    pub fn tree(
+        &mut self,
+        name: &str,
+        from: &Path,
+        mode: &impl Fn(&str) -> Option<u32>,
+    ) -> Result<&mut Self> {
         let read = || -> io::Result<Vec<PathBuf>> {
             std::fs::read_dir(from)?.map(|entry| Ok(entry?.path())).collect()
         };
@@ -112,8 +118,8 @@ impl LayerWriter {
             let name = if name.is_empty() { last.into_owned() } else { format!("{name}/{last}") };
             if path.is_dir() {
                 self.folder(&name, 0o755)?.tree(&name, &path, mode)?;
-            } else {
-                self.file(&name, mode(&name), &path)?;
+            } else if let Some(mode) = mode(&name) {
+                self.file(&name, mode, &path)?;
             }
         }
         Ok(self)

@@ -7,12 +7,11 @@ use std::sync::Arc;
 use anyhow::{Context, Result, anyhow};
 
 use crate::cluster::node_image::archive::{self, Image, Layer};
-use crate::cluster::node_image::components::{self, KindSays};
+use crate::cluster::node_image::components;
 use crate::cluster::node_image::{root, store};
 use crate::progress::Task;
 use crate::surroundings::Surroundings;
-use crate::tools::gomod::{CNI, CONTAINERD, COREDNS, ETCD, Go, KIND, KUBERNETES, LOCAL_PATH, Module};
-use crate::tools::static_busybox;
+use crate::tools::gomod::{CNI, CONTAINERD, COREDNS, ETCD, Go, KIND, KUBERNETES, Module, PROVISIONER};
 use crate::workspace::Workspace;
 
 /// The one file of the image that no two builds have alike: containerd notes when it imported what.
@@ -26,12 +25,11 @@ pub struct Parts {
     pub coredns: PathBuf,
     pub etcd: PathBuf,
     pub cni: PathBuf,
-    pub local_path: PathBuf,
+    pub provisioner: PathBuf,
     /// Debian for the node.
     pub root: PathBuf,
     /// Debian's tools for kube-proxy.
     pub proxy: PathBuf,
-    pub busybox: PathBuf,
     /// kind's source.
     pub kind: PathBuf,
     /// The source of Kubernetes.
@@ -51,7 +49,7 @@ impl Parts {
     /// Finds them: `root` and `proxy` are the two Debian filesystems.
     ///
     /// # Errors
-    /// A module has not been built, a source can't be had, there is no static busybox.
+    /// A module has not been built, a source can't be had.
     pub async fn gather(workspace: &Workspace, go: &Go, (root, proxy): (PathBuf, PathBuf)) -> Result<Self> {
         let built = |module: &'static Module| {
             module.built(workspace, go).ok_or_else(|| anyhow!("{} has not been built", module.name))
@@ -62,10 +60,9 @@ impl Parts {
             coredns: built(&COREDNS)?,
             etcd: built(&ETCD)?,
             cni: built(&CNI)?,
-            local_path: built(&LOCAL_PATH)?,
+            provisioner: built(&PROVISIONER)?,
             root,
             proxy,
-            busybox: static_busybox()?,
             kind: go.source(workspace, &KIND, "sigs.k8s.io/kind").await?,
             source: go.source(workspace, &KUBERNETES, "k8s.io/kubernetes").await?,
         })
@@ -79,7 +76,7 @@ impl Parts {
 pub async fn assemble(parts: &Arc<Parts>, reference: &str, site: &Site<'_>, task: &Task) -> Result<PathBuf> {
     let work = site.work;
     task.note("reads what kind says");
-    let says = Arc::new(KindSays::read(&parts.kind)?);
+    let pause_image = components::pause_image(&parts.kind)?;
     let pause = components::compile_pause(&parts.source, site).await?;
     let wanted = components::kubeadm_images(parts, site).await?;
     let base_spec = root::base_spec(&parts.containerd, site).await?;
@@ -87,12 +84,14 @@ pub async fn assemble(parts: &Arc<Parts>, reference: &str, site: &Site<'_>, task
     task.note("writes the images of the control plane");
     let images = work.join("images.tar");
     let control_plane = {
-        let (parts, says, work, images) = (parts.clone(), says.clone(), work.to_owned(), images.clone());
-        blocking(move || archive::write(&components::images(&parts, &pause, &wanted, &says, &work)?, &images))
+        let (parts, work, images) = (parts.clone(), work.to_owned(), images.clone());
+        blocking(move || {
+            archive::write(&components::images(&parts, (&pause_image, &pause), &wanted, &work)?, &images)
+        })
     };
     let node = {
-        let (parts, says, work) = (parts.clone(), says.clone(), work.to_owned());
-        blocking(move || Ok((Layer::of(parts.root.clone())?, root::layer(&parts, &says, &base_spec, &work)?)))
+        let (parts, work) = (parts.clone(), work.to_owned());
+        blocking(move || Ok((Layer::of(parts.root.clone())?, root::layer(&parts, &base_spec, &work)?)))
     };
     let ((), (debian, node)) = tokio::try_join!(control_plane, node)?;
 

@@ -12,64 +12,25 @@ use crate::pins;
 
 /// Where the binaries are in every image.
 const BIN: &str = "usr/local/bin";
+/// The provisioner of the default StorageClass, its rights, and the class.
+pub const STORAGE_MANIFEST: &str = include_str!("../../../tools/provisioner/manifest.yaml");
+/// What the manifest calls the provisioner's image.
+const PROVISIONER_IMAGE: &str = "localhost/statefulset-lab/provisioner:v1";
 const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// What kind's source says about the images and manifests in a node.
-#[derive(Debug, PartialEq, Eq)]
-pub struct KindSays {
-    /// The image that holds a pod's namespaces open.
-    pub pause: String,
-    /// The provisioner of the default StorageClass.
-    pub provisioner: String,
-    /// The pod with which it makes and removes folders.
-    pub helper: String,
-    /// The provisioner, its rights and its StorageClass.
-    pub storage_manifest: String,
+/// The image that holds a pod's namespaces open, as kind's containerd is told to call it.
+///
+/// # Errors
+/// kind's source does not look as it did in the pinned version.
+pub fn pause_image(kind: &Path) -> Result<String> {
+    let path = kind.join("images/base/files/etc/containerd/config.toml");
+    let config = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    parse_pause_image(&config).ok_or_else(|| anyhow!("kind's source does not name its sandbox_image"))
 }
 
-impl KindSays {
-    /// Reads kind's source.
-    ///
-    /// # Errors
-    /// It does not look as it did in the pinned version.
-    pub fn read(kind: &Path) -> Result<Self> {
-        let read = |path: &str| {
-            let path = kind.join(path);
-            std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))
-        };
-        Self::parse(
-            &read("pkg/build/nodeimage/const_storage.go")?,
-            &read("images/base/files/etc/containerd/config.toml")?,
-        )
-    }
-
-    fn parse(storage: &str, containerd: &str) -> Result<Self> {
-        let quoted = |text: &str, name: &str| {
-            let (_, rest) = text.split_once(&format!("{name} = \""))?;
-            Some(rest.split_once('"')?.0.to_owned())
-        };
-        let named = |text: &str, name: &str| {
-            quoted(text, name).ok_or_else(|| anyhow!("kind's source does not name its {name}"))
-        };
-        let provisioner = named(storage, "storageProvisionerImage")?;
-        let helper = named(storage, "storageHelperImage")?;
-        let manifest = storage
-            .split_once("defaultStorageManifest = `")
-            .and_then(|(_, rest)| rest.rsplit_once('`'))
-            .ok_or_else(|| anyhow!("kind's source does not hold its storage manifest"))?
-            .0
-            .replace("` + storageProvisionerImage + `", &provisioner)
-            .replace("` + storageHelperImage + `", &helper);
-        if manifest.contains('`') {
-            bail!("kind's storage manifest is put together in an unknown way");
-        }
-        Ok(Self {
-            pause: named(containerd, "sandbox_image")?,
-            storage_manifest: manifest.trim_start().to_owned(),
-            provisioner,
-            helper,
-        })
-    }
+fn parse_pause_image(config: &str) -> Option<String> {
+    let (_, rest) = config.split_once("sandbox_image = \"")?;
+    Some(rest.split_once('"')?.0.to_owned())
 }
 
 /// The names of the control plane's images, as this version of kubeadm asks for them.
@@ -96,9 +57,8 @@ pub async fn kubeadm_images(parts: &Parts, site: &Site<'_>) -> Result<Vec<String
 /// A binary or a layer can't be read or written; kubeadm asks for an image that isn't known here.
 pub fn images(
     parts: &Parts,
-    pause: &Path,
+    (pause_image, pause): (&str, &Path),
     wanted: &[String],
-    kind: &KindSays,
     dir: &Path,
 ) -> Result<Vec<Image>> {
     let kubernetes = binary(dir, "kubernetes", &parts.kubernetes, &KUBE_IMAGES)?;
@@ -121,15 +81,14 @@ pub fn images(
         };
         images.push(Image { tags: vec![name.clone()], layers, config: starts(&entry) });
     }
-    let provisioner = binary(dir, "local-path-provisioner", &parts.local_path, &[])?;
     let single = |tag: &str, layer: Layer, entry: &str| Image {
         tags: vec![tag.to_owned()],
         layers: vec![layer],
         config: starts(entry),
     };
-    images.push(single(&kind.provisioner, provisioner, &format!("/{BIN}/local-path-provisioner")));
-    images.push(single(&kind.helper, helper(dir, &parts.busybox)?, "/bin/sh"));
-    images.push(single(&kind.pause, pause_layer(dir, pause)?, "/pause"));
+    let provisioner = binary(dir, "provisioner", &parts.provisioner, &[])?;
+    images.push(single(PROVISIONER_IMAGE, provisioner, &format!("/{BIN}/provisioner")));
+    images.push(single(pause_image, pause_layer(dir, pause)?, "/pause"));
     Ok(images)
 }
 
@@ -164,16 +123,6 @@ fn proxy_links(dir: &Path) -> Result<Layer> {
     layer.finish()
 }
 
-/// A shell and what it takes to make and remove a folder.
-fn helper(dir: &Path, busybox: &Path) -> Result<Layer> {
-    let mut layer = LayerWriter::create(dir.join("helper.layer.tar"))?;
-    layer.folder("bin", 0o755)?.folder("tmp", 0o1777)?.file("bin/busybox", 0o755, busybox)?;
-    for applet in ["sh", "mkdir", "rm", "chmod"] {
-        layer.link(&format!("bin/{applet}"), "busybox")?;
-    }
-    layer.finish()
-}
-
 fn pause_layer(dir: &Path, pause: &Path) -> Result<Layer> {
     let mut layer = LayerWriter::create(dir.join("pause.layer.tar"))?;
     layer.file("pause", 0o755, pause)?;
@@ -201,30 +150,15 @@ pub async fn compile_pause(kubernetes: &Path, site: &Site<'_>) -> Result<PathBuf
 mod tests {
     use super::*;
 
-    const STORAGE: &str = "package nodeimage\n\
-        const storageProvisionerImage = \"docker.io/kindest/provisioner:v1\"\n\
-        const storageHelperImage = \"docker.io/kindest/helper:v2\"\n\
-        const defaultStorageManifest = `\nkind: Namespace\n---\nimage: ` + storageProvisionerImage + `\n\
-        - ` + storageHelperImage + `\n`\n";
-
     #[test]
-    fn images_and_manifest_are_read_from_kinds_source() {
-        let says = KindSays::parse(STORAGE, "  sandbox_image = \"registry.k8s.io/pause:3.10\"\n").unwrap();
-        let expected = KindSays {
-            pause: "registry.k8s.io/pause:3.10".to_owned(),
-            provisioner: "docker.io/kindest/provisioner:v1".to_owned(),
-            helper: "docker.io/kindest/helper:v2".to_owned(),
-            storage_manifest: "kind: Namespace\n---\nimage: docker.io/kindest/provisioner:v1\n- docker.io/kindest/helper:v2\n"
-                .to_owned(),
-        };
-        assert_eq!(says, expected);
+    fn the_pause_image_is_read_from_kinds_source_and_not_guessed_at() {
+        let config = "[plugins]\n  sandbox_image = \"registry.k8s.io/pause:3.10\"\n";
+        assert_eq!(parse_pause_image(config).as_deref(), Some("registry.k8s.io/pause:3.10"));
+        assert_eq!(parse_pause_image("sandbox = 1"), None);
     }
 
     #[test]
-    fn a_source_that_changed_its_shape_is_told_and_not_guessed_at() {
-        let error = KindSays::parse(STORAGE, "sandbox = 1").unwrap_err().to_string();
-        assert!(error.contains("sandbox_image"), "{error}");
-        let other = STORAGE.replace("storageHelperImage + `\n`", "otherImage + `\n`");
-        assert!(KindSays::parse(&other, "sandbox_image = \"p\"").is_err());
+    fn the_storage_manifest_starts_the_image_that_is_made_here() {
+        assert!(STORAGE_MANIFEST.contains(&format!("image: {PROVISIONER_IMAGE}\n")));
     }
 }

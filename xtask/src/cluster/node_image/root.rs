@@ -2,25 +2,25 @@
 
 use std::path::Path;
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, ensure};
 use oci_spec::image::Config;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::cluster::node_image::archive::{Layer, LayerWriter};
 use crate::cluster::node_image::assembly::{Parts, Site};
-use crate::cluster::node_image::components::KindSays;
+use crate::cluster::node_image::components::STORAGE_MANIFEST;
 use crate::pins;
 use crate::tools::gomod::{CNI, CONTAINERD, Module};
 
 /// Pods on the one node: a pair of interfaces each, addresses from the node's part of kind's default
 /// pod network. kindnetd, which does this for many nodes, is not to be had without a registry.
+/// No `portmap`: the lab's namespaces let no pod have a port of the node.
 const NETWORK: &str = r#"{
   "cniVersion": "1.0.0",
   "name": "lab",
   "plugins": [
     {
       "type": "ptp",
-      "ipMasq": true,
       "ipam": {
         "type": "host-local",
         "dataDir": "/run/cni-ipam-state",
@@ -28,11 +28,26 @@ const NETWORK: &str = r#"{
         "routes": [{ "dst": "0.0.0.0/0" }]
       },
       "mtu": 1500
-    },
-    { "type": "portmap", "capabilities": { "portMappings": true } }
+    }
   ]
 }
 "#;
+
+/// What leaves the pods' network leaves it under the node's address: one rule for all of them, as kindnetd has it,
+/// where `ptp` by itself would call iptables several times for each.
+const MASQUERADE: &str = "\
+[Unit]
+Description=Masquerade what leaves the pods' network
+Before=kubelet.service
+
+[Service]
+Type=oneshot
+RemainAfterExit=yes
+ExecStart=/usr/sbin/iptables --wait --table nat --append POSTROUTING --source 10.244.0.0/24 ! --destination 10.244.0.0/16 --jump MASQUERADE
+
+[Install]
+WantedBy=multi-user.target
+";
 
 /// kind applies this manifest; the network above needs nothing of it.
 const NETWORK_MANIFEST: &str = "\
@@ -47,19 +62,24 @@ data:
 
 /// What of this file ends up in the image, for its key.
 pub fn recipe() -> String {
-    format!("{NETWORK}{NETWORK_MANIFEST}{:?}", config())
+    format!("{NETWORK}{MASQUERADE}{NETWORK_MANIFEST}{STORAGE_MANIFEST}{:?}", config())
 }
 
 /// Makes the layer in `dir`.
 ///
 /// # Errors
 /// A file can't be read or written; `ctr` answers oddly.
-pub fn layer(parts: &Parts, says: &KindSays, base_spec: &str, dir: &Path) -> Result<Layer> {
+pub fn layer(parts: &Parts, base_spec: &str, dir: &Path) -> Result<Layer> {
     let mut layer = LayerWriter::create(dir.join("node.layer.tar"))?;
-    layer.tree("", &parts.kind.join("images/base/files"), &|name| {
+    let files = parts.kind.join("images/base/files");
+    layer.tree("", &files, &|name| {
         let script = name.starts_with("usr/local/bin/") || name.starts_with("kind/bin/");
-        if script { 0o755 } else { 0o644 }
+        (name != CONTAINERD_CONFIG).then_some(if script { 0o755 } else { 0o644 })
     })?;
+    let config = files.join(CONTAINERD_CONFIG);
+    let config =
+        std::fs::read_to_string(&config).with_context(|| format!("cannot read {}", config.display()))?;
+    layer.text(CONTAINERD_CONFIG, 0o644, &cgroups_by_hand(&config)?)?;
     for (module, bin, to) in
         [(&CONTAINERD, &parts.containerd, "usr/local/bin"), (&CNI, &parts.cni, "opt/cni/bin")]
     {
@@ -71,7 +91,8 @@ pub fn layer(parts: &Parts, says: &KindSays, base_spec: &str, dir: &Path) -> Res
     }
     // What `systemctl enable` and `systemctl mask` do. systemd-binfmt would change the host's kernel.
     let units = "etc/systemd/system";
-    for unit in ["kubelet", "containerd", "undo-mount-hacks"] {
+    layer.text(&format!("{units}/masquerade.service"), 0o644, MASQUERADE)?;
+    for unit in ["kubelet", "containerd", "undo-mount-hacks", "masquerade"] {
         layer.link(
             &format!("{units}/multi-user.target.wants/{unit}.service"),
             &format!("/{units}/{unit}.service"),
@@ -85,8 +106,19 @@ pub fn layer(parts: &Parts, says: &KindSays, base_spec: &str, dir: &Path) -> Res
         .text("etc/cni/net.d/10-lab.conflist", 0o644, NETWORK)?
         .text("kind/version", 0o644, pins::KUBERNETES)?
         .text("kind/manifests/default-cni.yaml", 0o644, NETWORK_MANIFEST)?
-        .text("kind/manifests/default-storage.yaml", 0o644, &says.storage_manifest)?;
+        .text("kind/manifests/default-storage.yaml", 0o644, STORAGE_MANIFEST)?;
     layer.finish()
+}
+
+const CONTAINERD_CONFIG: &str = "etc/containerd/config.toml";
+
+/// Has containerd make cgroups itself, where kind asks systemd for each: a third of what it takes to start a container
+/// and to stop it, with the calls over D-Bus. The kubelet follows containerd.
+/// <https://kubernetes.io/docs/setup/production-environment/container-runtimes/#cgroup-drivers>
+fn cgroups_by_hand(config: &str) -> Result<String> {
+    const ASKS: &str = "SystemdCgroup = true";
+    ensure!(config.contains(ASKS), "kind's containerd configuration does not say {ASKS}");
+    Ok(config.replace(ASKS, "SystemdCgroup = false"))
 }
 
 /// How a container of the image starts.
@@ -104,22 +136,17 @@ pub fn config() -> Config {
     config
 }
 
-/// The runtime settings every container in the node starts from, as kind's Dockerfile makes them.
+/// The runtime settings every container in the node starts from: containerd's own, without limits of its own, as
+/// kind has it. Not so its hook, which gives every container a product name of its own by way of a shell, `jq` and
+/// two mounts: three hundredths of all the work of a run, and nothing in a lab asks for that name.
 ///
 /// # Errors
 /// `ctr` answers oddly.
 pub async fn base_spec(containerd: &Path, site: &Site<'_>) -> Result<String> {
     let answer = site.surroundings.command(containerd.join("ctr")).args(["oci", "spec"]).read().await?;
     let mut spec: Value = serde_json::from_str(&answer).context("`ctr oci spec` answered oddly")?;
-    let spec_object = spec.as_object_mut().ok_or_else(|| anyhow!("`ctr oci spec` answered oddly"))?;
-    spec_object["process"]
-        .as_object_mut()
-        .ok_or_else(|| anyhow!("`ctr oci spec` names no process"))?
-        .remove("rlimits");
-    spec_object.insert(
-        "hooks".to_owned(),
-        json!({ "createContainer": [{ "path": "/kind/bin/mount-product-files.sh" }] }),
-    );
+    let process = spec["process"].as_object_mut().context("`ctr oci spec` names no process")?;
+    process.remove("rlimits");
     Ok(spec.to_string())
 }
 
@@ -128,4 +155,16 @@ fn programs(layer: &mut LayerWriter, module: &Module, bin: &Path, to: &str) -> R
         layer.file(&format!("{to}/{name}"), 0o755, &bin.join(name))?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_configuration_that_no_longer_asks_systemd_for_cgroups_is_told() {
+        let config = "runc.options]\n    SystemdCgroup = true\n";
+        assert_eq!(cgroups_by_hand(config).unwrap(), "runc.options]\n    SystemdCgroup = false\n");
+        assert!(cgroups_by_hand("[plugins]\n").is_err());
+    }
 }

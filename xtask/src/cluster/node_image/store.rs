@@ -49,7 +49,7 @@ pub fn layer(root: &Path, work: &Path) -> Result<Layer> {
     layer.folder("var/lib/containerd", 0o711)?;
     for folder in FOLDERS {
         let name = format!("var/lib/containerd/{folder}");
-        layer.folder(&name, 0o755)?.tree(&name, &root.join(folder), &|_| 0o644)?;
+        layer.folder(&name, 0o755)?.tree(&name, &root.join(folder), &|_| Some(0o644))?;
     }
     layer.finish()
 }
