@@ -41,7 +41,7 @@ pub struct Cluster {
     /// A kubectl that fits it.
     pub kubectl: Tool,
     /// helm.
-    pub helm: PathBuf,
+    pub helm: Tool,
     /// Helm's own folders.
     helm_home: PathBuf,
     /// What kubectl and helm remember of API servers.
@@ -187,7 +187,7 @@ impl Cluster {
             kubeconfig: workspace.kubeconfig(),
             server_version: String::new(),
             kubectl: environment.kubectl.clone(),
-            helm: environment.helm.path.clone(),
+            helm: environment.helm.clone(),
             helm_home: workspace.cache.join("helm"),
             kube_cache: workspace.cache.join("kube"),
             kind: None,
@@ -205,12 +205,19 @@ impl Cluster {
 
     /// A helm command for this cluster, with helm's folders inside ours.
     pub fn helm(&self) -> Command {
-        Command::new(&self.helm)
+        Command::new(&self.helm.path)
             .env("KUBECONFIG", &self.kubeconfig)
             .env("KUBECACHEDIR", &self.kube_cache)
             .env("HELM_CACHE_HOME", self.helm_home.join("cache"))
             .env("HELM_CONFIG_HOME", self.helm_home.join("config"))
             .env("HELM_DATA_HOME", self.helm_home.join("data"))
+    }
+
+    /// What `helm upgrade` is told besides. From 4 on Helm applies on the server, which refuses what it does not know:
+    /// fetching the description of the whole API to look for the same first takes Helm longer than all the rest.
+    /// <https://kubernetes.io/docs/reference/using-api/server-side-apply/>
+    pub fn helm_upgrade_flags(&self) -> &'static [&'static str] {
+        if self.helm.version.major < 4 { &[] } else { &["--disable-openapi-validation"] }
     }
 
     /// A client of its API server.

@@ -270,14 +270,16 @@ async fn fill(workspace: &Workspace, progress: &Progress, need: Need, survey: Su
     let mut modules: Vec<&'static Module> = vec![];
     if builds_node {
         modules.extend(NODE_MODULES);
-    } else if survey.kubectl.tool.is_none() {
-        modules.push(&KUBECTL);
     }
     if survey.helm.tool.is_none() {
         modules.push(&HELM);
     }
     if own && survey.kind.tool.is_none() {
         modules.push(&KIND);
+    }
+    // Last: what it shares with the node's Kubernetes is compiled by then.
+    if survey.kubectl.tool.is_none() {
+        modules.push(&KUBECTL);
     }
     let go = survey.go.ok().filter(Go::fits);
     modules.retain(|module| go.as_ref().is_none_or(|go| module.built(workspace, go).is_none()));

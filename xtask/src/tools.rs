@@ -13,7 +13,7 @@ use semver::Version;
 
 use crate::command::Command;
 use crate::pins::{Accepts, HELM_ACCEPTS, KIND_ACCEPTS, KUBECTL_ACCEPTS};
-use crate::tools::gomod::{Go, HELM, KIND, KUBECTL, KUBERNETES, Module};
+use crate::tools::gomod::{Go, HELM, KIND, KUBECTL, Module};
 use crate::workspace::Workspace;
 
 /// A program on `PATH` may be a wrapper that asks a network or a person: it gets this long to answer.
@@ -67,12 +67,12 @@ impl Wanted {
         }
     }
 
-    /// The modules that hold it, best first: with a node image built here, kubectl comes with it.
-    pub fn modules(self) -> &'static [&'static Module] {
+    /// The module that holds it.
+    pub fn module(self) -> &'static Module {
         match self {
-            Self::Kind => &[&KIND],
-            Self::Kubectl => &[&KUBERNETES, &KUBECTL],
-            Self::Helm => &[&HELM],
+            Self::Kind => &KIND,
+            Self::Kubectl => &KUBECTL,
+            Self::Helm => &HELM,
         }
     }
 
@@ -98,11 +98,9 @@ pub async fn find(workspace: &Workspace, go: Option<&Go>, wanted: Wanted) -> Fou
         }
     }
     let cached = go.and_then(|go| {
-        wanted.modules().iter().find_map(|module| {
-            let path = module.built(workspace, go)?.join(wanted.name());
-            let version = parse_version(module.version)?;
-            path.exists().then_some(Tool { path, version })
-        })
+        let module = wanted.module();
+        let path = module.built(workspace, go)?.join(wanted.name());
+        Some(Tool { path, version: parse_version(module.version)? })
     });
     Found { tool: cached, unfit }
 }

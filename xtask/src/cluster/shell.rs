@@ -22,7 +22,7 @@ pub async fn shell(workspace: &Workspace, progress: &Progress) -> Result<Exit> {
         bail!("the lab's cluster is not running\nnext: cargo xtask cluster up, or cargo xtask lab --keep");
     };
     let kind = environment.kind()?;
-    let tools = [("kind", &kind.tool.path), ("kubectl", &cluster.kubectl.path), ("helm", &cluster.helm)];
+    let tools = [("kind", &kind.tool.path), ("kubectl", &cluster.kubectl.path), ("helm", &cluster.helm.path)];
     let bin = link_tools(&workspace.lab.join("bin"), &tools)?;
     let program = std::env::var_os("SHELL").unwrap_or_else(|| OsString::from("/bin/sh"));
     eprintln!("kubectl, helm and kind talk to {} (Kubernetes {})", cluster.name, cluster.server_version);

@@ -220,9 +220,9 @@ fn sum_of(items: &[Item], standing: Standing) -> f64 {
     items.iter().filter(|item| item.standing == standing).map(|item| item.of).sum()
 }
 
-/// Sums of thirds and tenths come out a hair beside the number a rubric means.
+/// Sums of thirds and tenths come out a hair beside the number a rubric means, and that of nothing is -0.
 fn hundredths(points: f64) -> f64 {
-    (points * 100.0).round() / 100.0
+    (points * 100.0).round() / 100.0 + 0.0
 }
 
 #[cfg(test)]
@@ -318,6 +318,11 @@ mod tests {
         let (lab, record) = fixture::passing();
         let grade = grade(&lab, &record, None::<&Headings>);
         assert_eq!((grade.points, grade.of, grade.not_run, grade.outcome), (5.0, 6.5, 1.5, Outcome::Holds));
+    }
+
+    #[test]
+    fn the_sum_of_nothing_has_no_sign() {
+        assert!(hundredths([0.0_f64; 0].iter().sum()).is_sign_positive());
     }
 
     #[test]

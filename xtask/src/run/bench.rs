@@ -29,6 +29,8 @@ pub struct Access {
     pub kubectl: Command,
     /// `helm` with its environment, without arguments.
     pub helm: Command,
+    /// What `helm upgrade` is told besides.
+    pub helm_upgrade_flags: &'static [&'static str],
     /// Tools that run at the same time: each is a process of its own on the machine's few cores.
     pub tools: Arc<Semaphore>,
     /// The user that Helm acts as, where that isn't ours.
@@ -72,15 +74,20 @@ impl Bench<'_> {
     pub fn scope(&self, expression: &Expression) -> Scope {
         let names = expression.variables();
         let mut scope = self.timeline.variables(names);
-        scope.extend(self.names().into_iter().filter(|(name, _)| names.contains(name)));
+        scope.extend(self.recorded(names));
         scope
     }
 
-    /// What was recorded and `target` alone: enough for the text of commands, and cheap.
-    fn names(&self) -> Scope {
-        let mut scope = self.recorded.clone();
-        scope.insert("target".to_owned(), self.target.variable(&self.namespace));
-        scope
+    /// Those of the steps' records and `target` that are named: an observation is a copy of all objects there were.
+    fn recorded(&self, names: &[String]) -> Scope {
+        let recorded = names.iter().filter_map(|name| {
+            let value = match name.as_str() {
+                "target" => Some(self.target.variable(&self.namespace)),
+                name => self.recorded.get(name).cloned(),
+            };
+            Some((name.clone(), value?))
+        });
+        recorded.collect()
     }
 
     /// A text of the lab file with the values in their places.
@@ -89,7 +96,9 @@ impl Bench<'_> {
     /// An expression in it that does not compile or has no value.
     pub fn text(&self, text: &str) -> Result<String> {
         let template = Template::compile(text).map_err(|error| anyhow!("`{text}`: {error}"))?;
-        template.render(&self.names()).map_err(|error| anyhow!("`{text}`: {error}"))
+        let names: Vec<String> =
+            template.expressions().flat_map(|(_, read)| read.variables()).cloned().collect();
+        template.render(&self.recorded(&names)).map_err(|error| anyhow!("`{text}`: {error}"))
     }
 
     /// The pods named in a step, or all of the target's workload: of a set by ordinal, of a Deployment those that

@@ -125,6 +125,7 @@ impl<'a> Session<'a> {
             // Paths of chart and values are told, and so run, from the root of the checkout.
             kubectl: cluster.kubectl().dir(&self.workspace.root),
             helm: cluster.helm().dir(&self.workspace.root),
+            helm_upgrade_flags: cluster.helm_upgrade_flags(),
             tools: Arc::new(Semaphore::new(cores * TOOLS_PER_CORE)),
             user: None,
         };

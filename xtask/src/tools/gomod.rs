@@ -65,7 +65,8 @@ pub const KUBERNETES: Module = Module {
     links: KUBERNETES_COMMANDS,
     ..module("kubernetes", &["."], 420)
 };
-/// kubectl alone, from the same pins: where the node image can be pulled, nothing more is needed.
+/// kubectl alone, from the same pins. The node has it in the one binary, but a lab calls it a hundred times, and by
+/// itself it starts in half the time and a third of the memory.
 pub const KUBECTL: Module = Module {
     version: pins::KUBERNETES,
     folder: "kubernetes",

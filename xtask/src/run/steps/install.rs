@@ -23,6 +23,7 @@ pub(super) async fn install(step: &Install, bench: &mut Bench<'_>) -> Result<Jso
     let command = bench.helm().args(["upgrade", "--install", &release]).arg(&bench.target.chart);
     // A hook that never ends must not outlive the step.
     let command = command.arg("--values").arg(file).arg(format!("--timeout={}s", step.timeout_s));
+    let command = command.args(bench.access.helm_upgrade_flags);
     let command = command.deadline(Duration::from_secs(step.timeout_s + 5));
     let output = bench.run(command.clone()).await?;
     if output.status != 0 {
