@@ -214,7 +214,7 @@ impl Cluster {
     }
 
     /// What `helm upgrade` is told besides. From 4 on Helm applies on the server, which refuses what it does not know:
-    /// fetching the description of the whole API to look for the same first takes Helm longer than all the rest.
+    /// fetching the description of the whole API, to look for the same beforehand, takes as long as all the rest.
     /// <https://kubernetes.io/docs/reference/using-api/server-side-apply/>
     pub fn helm_upgrade_flags(&self) -> &'static [&'static str] {
         if self.helm.version.major < 4 { &[] } else { &["--disable-openapi-validation"] }

@@ -214,7 +214,7 @@ pub async fn debian(workspace: &Workspace, progress: &Progress) -> Result<(PathB
 
 /// How the parts are put together. Raise it with every change of that which the parts' own keys don't show:
 /// an image that was made the old way is then not found again.
-const RECIPE: u32 = 1;
+const RECIPE: u32 = 2;
 
 /// Names the image by everything that goes into it: found again instead of made again.
 pub fn reference(workspace: &Workspace, go: &Go) -> String {

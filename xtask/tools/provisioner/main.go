@@ -59,7 +59,11 @@ func (f folders) Provision(
 			VolumeMode:                    claim.VolumeMode,
 			NodeAffinity:                  only(wanted.SelectedNodeName),
 			PersistentVolumeSource: v1.PersistentVolumeSource{
-				HostPath: &v1.HostPathVolumeSource{Path: filepath.Join(f.parent.Name(), wanted.PVName)},
+				HostPath: &v1.HostPathVolumeSource{
+					Path: filepath.Join(f.parent.Name(), wanted.PVName),
+					// A folder that somebody took away is not made anew, with nothing in it.
+					Type: new(v1.HostPathDirectory),
+				},
 			},
 		},
 	}

@@ -8,22 +8,23 @@ use oci_spec::image::Config;
 
 use crate::cluster::node_image::archive::{Image, Layer, LayerWriter};
 use crate::cluster::node_image::assembly::{Parts, Site};
+use crate::cluster::node_image::root::CONTAINERD_CONFIG;
 use crate::pins;
 
 /// Where the binaries are in every image.
 const BIN: &str = "usr/local/bin";
+const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /// The provisioner of the default StorageClass, its rights, and the class.
 pub const STORAGE_MANIFEST: &str = include_str!("../../../tools/provisioner/manifest.yaml");
 /// What the manifest calls the provisioner's image.
 const PROVISIONER_IMAGE: &str = "localhost/statefulset-lab/provisioner:v1";
-const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// The image that holds a pod's namespaces open, as kind's containerd is told to call it.
 ///
 /// # Errors
 /// kind's source does not look as it did in the pinned version.
 pub fn pause_image(kind: &Path) -> Result<String> {
-    let path = kind.join("images/base/files/etc/containerd/config.toml");
+    let path = kind.join("images/base/files").join(CONTAINERD_CONFIG);
     let config = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
     parse_pause_image(&config).ok_or_else(|| anyhow!("kind's source does not name its sandbox_image"))
 }
