@@ -298,12 +298,12 @@ impl Others {
     fn tell(mut self) {
         while let Some(first) = self.waiting.pop_front() {
             let result = self.fate.next();
-            match first.send(Answer { result, others: Some(self) }) {
-                Ok(()) => return,
-                // Who has hung up since is counted and not told: the number was already on its way to the disk.
-                Err(Answer { others: Some(others), .. }) => self = others,
-                Err(Answer { others: None, .. }) => return,
-            }
+            // Who has hung up since is counted and not told: the number was already on its way to the disk.
+            let Err(Answer { others: Some(others), .. }) = first.send(Answer { result, others: Some(self) })
+            else {
+                return;
+            };
+            self = others;
         }
     }
 }

@@ -100,7 +100,8 @@ pub async fn find(workspace: &Workspace, go: Option<&Go>, wanted: Wanted) -> Fou
     let cached = go.and_then(|go| {
         let module = wanted.module();
         let path = module.built(workspace, go)?.join(wanted.name());
-        Some(Tool { path, version: parse_version(module.version)? })
+        let version = parse_version(module.version)?;
+        path.exists().then_some(Tool { path, version })
     });
     Found { tool: cached, unfit }
 }

@@ -56,7 +56,7 @@ fn case(claim: &ClaimRecord) -> TestCase {
     for part in &claim.values {
         seen += &format!("seen:     {} = {}\n", part.part, value(&part.value));
     }
-    if matches!(claim.verdict, Verdict::Fails | Verdict::NotJudged) {
+    if claim.verdict.is_red() {
         status.set_description(format!("{}\n{seen}{}", claim.says, message.unwrap_or_default()));
     }
     let mut case = TestCase::new(&claim.id, status);

@@ -74,20 +74,20 @@ impl Bench<'_> {
     pub fn scope(&self, expression: &Expression) -> Scope {
         let names = expression.variables();
         let mut scope = self.timeline.variables(names);
-        scope.extend(self.recorded(names));
+        scope.extend(self.named(names));
         scope
     }
 
     /// Those of the steps' records and `target` that are named: an observation is a copy of all objects there were.
-    fn recorded(&self, names: &[String]) -> Scope {
-        let recorded = names.iter().filter_map(|name| {
+    fn named<'a>(&self, names: impl IntoIterator<Item = &'a String>) -> Scope {
+        let named = names.into_iter().filter_map(|name| {
             let value = match name.as_str() {
                 "target" => Some(self.target.variable(&self.namespace)),
                 name => self.recorded.get(name).cloned(),
             };
             Some((name.clone(), value?))
         });
-        recorded.collect()
+        named.collect()
     }
 
     /// A text of the lab file with the values in their places.
@@ -96,9 +96,8 @@ impl Bench<'_> {
     /// An expression in it that does not compile or has no value.
     pub fn text(&self, text: &str) -> Result<String> {
         let template = Template::compile(text).map_err(|error| anyhow!("`{text}`: {error}"))?;
-        let names: Vec<String> =
-            template.expressions().flat_map(|(_, read)| read.variables()).cloned().collect();
-        template.render(&self.recorded(&names)).map_err(|error| anyhow!("`{text}`: {error}"))
+        let names = template.expressions().flat_map(|(_, expression)| expression.variables());
+        template.render(&self.named(names)).map_err(|error| anyhow!("`{text}`: {error}"))
     }
 
     /// The pods named in a step, or all of the target's workload: of a set by ordinal, of a Deployment those that

@@ -77,20 +77,23 @@ pub async fn release(client: &kube::Client, name: &str) -> Result<()> {
     let (all, ordinary) = (ListParams::default(), DeleteParams::default());
     let hasty = DeleteParams { grace_period_seconds: Some(1), ..DeleteParams::default() };
     // First the namespace: in one that goes, nothing new is made in the place of what is deleted.
-    let delete = || async { going(namespaces.delete(name, &ordinary).await) };
-    transient::once(&format!("delete namespace {name}"), delete).await?;
-    let delete = || async { going(pods.delete_collection(&hasty, &all).await) };
-    transient::once(&format!("delete the pods of {name}"), delete).await?;
-    let delete = || async { going(claims.delete_collection(&ordinary, &all).await) };
-    transient::once(&format!("delete the claims of {name}"), delete).await
+    delete(&format!("delete namespace {name}"), || namespaces.delete(name, &ordinary)).await?;
+    delete(&format!("delete the pods of {name}"), || pods.delete_collection(&hasty, &all)).await?;
+    delete(&format!("delete the claims of {name}"), || claims.delete_collection(&ordinary, &all)).await
 }
 
-/// What a deletion came to: it may be gone already (404), or on its way (409).
-fn going<T>(deleted: kube::Result<T>) -> kube::Result<()> {
-    match deleted {
-        Err(kube::Error::Api(status)) if [404, 409].contains(&status.code) => Ok(()),
-        deleted => deleted.map(drop),
-    }
+/// Deletes what may be gone already (404), or on its way (409).
+async fn delete<T, F>(what: &str, ask: impl Fn() -> F) -> Result<()>
+where
+    F: Future<Output = kube::Result<T>>,
+{
+    let ask = || async {
+        match ask().await {
+            Err(kube::Error::Api(status)) if [404, 409].contains(&status.code) => Ok(()),
+            deleted => deleted.map(drop),
+        }
+    };
+    transient::once(what, ask).await
 }
 
 /// Deletes every namespace of the lab and waits until they are gone. Returns their names.

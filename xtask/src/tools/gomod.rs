@@ -161,13 +161,9 @@ impl Go {
     /// # Errors
     /// It can't be downloaded.
     pub async fn source(&self, workspace: &Workspace, pins: &Module, module: &str) -> Result<PathBuf> {
-        let source = self.source_at(&Site::of(pins, workspace), module).await;
-        source.map_err(|error| explain(error, workspace, module))
-    }
-
-    async fn source_at(&self, site: &Site, module: &str) -> Result<PathBuf> {
-        let download = self.command(site).args(["mod", "download", "-json", module]);
-        let answer = download.deadline(Duration::from_secs(300)).read().await?;
+        let download = self.command(&Site::of(pins, workspace)).args(["mod", "download", "-json", module]);
+        let answer = download.deadline(Duration::from_secs(300)).read().await;
+        let answer = answer.map_err(|error| explain(error, workspace, module))?;
         let answer: serde_json::Value = serde_json::from_str(&answer)
             .with_context(|| format!("`go mod download {module}` answered oddly"))?;
         let dir = answer["Dir"].as_str();

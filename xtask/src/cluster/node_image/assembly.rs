@@ -76,7 +76,8 @@ impl Parts {
 pub async fn assemble(parts: &Arc<Parts>, reference: &str, site: &Site<'_>, task: &Task) -> Result<PathBuf> {
     let work = site.work;
     task.note("reads what kind says");
-    let pause_image = components::pause_image(&parts.kind)?;
+    let containerd_config = root::containerd_config(&parts.kind)?;
+    let pause_image = components::pause_image(&containerd_config)?;
     let pause = components::compile_pause(&parts.source, site).await?;
     let wanted = components::kubeadm_images(parts, site).await?;
     let base_spec = root::base_spec(&parts.containerd, site).await?;
@@ -91,7 +92,9 @@ pub async fn assemble(parts: &Arc<Parts>, reference: &str, site: &Site<'_>, task
     };
     let node = {
         let (parts, work) = (parts.clone(), work.to_owned());
-        blocking(move || Ok((Layer::of(parts.root.clone())?, root::layer(&parts, &base_spec, &work)?)))
+        blocking(move || {
+            Ok((Layer::of(parts.root.clone())?, root::layer(&parts, &containerd_config, &base_spec, &work)?))
+        })
     };
     let ((), (debian, node)) = tokio::try_join!(control_plane, node)?;
 

@@ -8,7 +8,6 @@ use oci_spec::image::Config;
 
 use crate::cluster::node_image::archive::{Image, Layer, LayerWriter};
 use crate::cluster::node_image::assembly::{Parts, Site};
-use crate::cluster::node_image::root::CONTAINERD_CONFIG;
 use crate::pins;
 
 /// Where the binaries are in every image.
@@ -22,16 +21,13 @@ const PROVISIONER_IMAGE: &str = "localhost/statefulset-lab/provisioner:v1";
 /// The image that holds a pod's namespaces open, as kind's containerd is told to call it.
 ///
 /// # Errors
-/// kind's source does not look as it did in the pinned version.
-pub fn pause_image(kind: &Path) -> Result<String> {
-    let path = kind.join("images/base/files").join(CONTAINERD_CONFIG);
-    let config = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-    parse_pause_image(&config).ok_or_else(|| anyhow!("kind's source does not name its sandbox_image"))
-}
-
-fn parse_pause_image(config: &str) -> Option<String> {
-    let (_, rest) = config.split_once("sandbox_image = \"")?;
-    Some(rest.split_once('"')?.0.to_owned())
+/// It does not name it.
+pub fn pause_image(containerd_config: &str) -> Result<String> {
+    let (_, named) = containerd_config.split_once("sandbox_image = \"").unwrap_or_default();
+    let (name, _) = named
+        .split_once('"')
+        .ok_or_else(|| anyhow!("kind's containerd configuration does not name its sandbox_image"))?;
+    Ok(name.to_owned())
 }
 
 /// The names of the control plane's images, as this version of kubeadm asks for them.
@@ -154,8 +150,9 @@ mod tests {
     #[test]
     fn the_pause_image_is_read_from_kinds_source_and_not_guessed_at() {
         let config = "[plugins]\n  sandbox_image = \"registry.k8s.io/pause:3.10\"\n";
-        assert_eq!(parse_pause_image(config).as_deref(), Some("registry.k8s.io/pause:3.10"));
-        assert_eq!(parse_pause_image("sandbox = 1"), None);
+        assert_eq!(pause_image(config).unwrap(), "registry.k8s.io/pause:3.10");
+        let error = pause_image("sandbox = 1").unwrap_err().to_string();
+        assert!(error.contains("sandbox_image"), "{error}");
     }
 
     #[test]

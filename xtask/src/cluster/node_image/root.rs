@@ -49,8 +49,10 @@ ExecStart=/usr/sbin/iptables --wait --table nat --append POSTROUTING --source 10
 WantedBy=multi-user.target
 ";
 
+/// Where kind's source keeps what it puts into a node.
+const KINDS_FILES: &str = "images/base/files";
 /// How containerd starts, in the node and among kind's files.
-pub const CONTAINERD_CONFIG: &str = "etc/containerd/config.toml";
+const CONTAINERD_CONFIG: &str = "etc/containerd/config.toml";
 
 /// kind applies this manifest; the network above needs nothing of it.
 const NETWORK_MANIFEST: &str = "\
@@ -72,17 +74,13 @@ pub fn recipe() -> String {
 ///
 /// # Errors
 /// A file can't be read or written; `ctr` answers oddly.
-pub fn layer(parts: &Parts, base_spec: &str, dir: &Path) -> Result<Layer> {
+pub fn layer(parts: &Parts, containerd_config: &str, base_spec: &str, dir: &Path) -> Result<Layer> {
     let mut layer = LayerWriter::create(dir.join("node.layer.tar"))?;
-    let files = parts.kind.join("images/base/files");
-    layer.tree("", &files, &|name| {
+    layer.tree("", &parts.kind.join(KINDS_FILES), &|name| {
         let script = name.starts_with("usr/local/bin/") || name.starts_with("kind/bin/");
         (name != CONTAINERD_CONFIG).then_some(if script { 0o755 } else { 0o644 })
     })?;
-    let config = files.join(CONTAINERD_CONFIG);
-    let config =
-        std::fs::read_to_string(&config).with_context(|| format!("cannot read {}", config.display()))?;
-    layer.text(CONTAINERD_CONFIG, 0o644, &cgroups_by_hand(&config)?)?;
+    layer.text(CONTAINERD_CONFIG, 0o644, &cgroups_by_hand(containerd_config)?)?;
     for (module, bin, to) in
         [(&CONTAINERD, &parts.containerd, "usr/local/bin"), (&CNI, &parts.cni, "opt/cni/bin")]
     {
@@ -111,6 +109,15 @@ pub fn layer(parts: &Parts, base_spec: &str, dir: &Path) -> Result<Layer> {
         .text("kind/manifests/default-cni.yaml", 0o644, NETWORK_MANIFEST)?
         .text("kind/manifests/default-storage.yaml", 0o644, STORAGE_MANIFEST)?;
     layer.finish()
+}
+
+/// How kind's source has containerd start.
+///
+/// # Errors
+/// It can't be read.
+pub fn containerd_config(kind: &Path) -> Result<String> {
+    let path = kind.join(KINDS_FILES).join(CONTAINERD_CONFIG);
+    std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))
 }
 
 /// Has containerd make cgroups itself, where kind asks systemd for each over D-Bus: a seventh of what a pod costs the
