@@ -1,5 +1,6 @@
 //! Checks of what stands around the code: the flake, the workflows, the pins, the policy for dependencies and the oldest Rust.
 
+pub mod cargo_home;
 pub mod chart;
 pub mod flake;
 pub mod msrv;

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, ensure};
 
+use crate::checks::cargo_home::CargoHome;
 use crate::checks::{self, Outcome};
 use crate::cli::TestArgs;
 use crate::cluster::node_image::{self, Depth};
@@ -18,7 +19,8 @@ use crate::image::{self, Builder};
 use crate::lab::schema::schema;
 use crate::progress::{Progress, Task};
 use crate::setup::{self, Environment, Need};
-use crate::tools::gomod::Go;
+use crate::tools;
+use crate::tools::gomod::{Go, KIND};
 use crate::workspace::Workspace;
 
 /// What a cold build of everything may take on a slow machine.
@@ -77,8 +79,9 @@ async fn code(workspace: &Workspace, progress: &Progress, tally: &mut Tally) {
     tally.run(progress, "format", cargo(&["fmt", "--all", "--check"])).await;
     let lints = ["clippy", "--workspace", "--all-targets", "--locked", "--quiet", "--", "--deny", "warnings"];
     tally.run(progress, "lints", cargo(&lints)).await;
-    let tests = cargo(&["test", "--workspace", "--locked", "--quiet"]);
     let units = async {
+        let machine = NewMachine::fetched(&workspace.root).await?;
+        let tests = cargo(&["test", "--workspace", "--locked", "--quiet"]).env(&machine.key, &machine.runner);
         let output = tests.output().await?;
         ensure!(output.status == 0, tests.failed(output));
         let counts = output.stdout.lines().filter(|line| line.starts_with("test result:"));
@@ -89,6 +92,33 @@ async fn code(workspace: &Workspace, progress: &Progress, tally: &mut Tally) {
         Ok(Outcome::Passed(format!("{} test programs", counts.len())))
     };
     tally.check(progress, "unit tests", units).await;
+}
+
+/// What runs test programs as a machine does that has the toolchain and this checkout, and nothing else: a test that
+/// needs what some build or another test left behind is red here, as it would be there. Cargo itself keeps its home,
+/// or it would compile everything anew.
+struct NewMachine {
+    key: String,
+    runner: String,
+    _home: CargoHome,
+}
+
+impl NewMachine {
+    async fn fetched(root: &Path) -> Result<Self> {
+        let rustc = Command::new("rustc").arg("-vV").read().await?;
+        let host = tools::host_of(&rustc)?.to_owned();
+        let key = format!("CARGO_TARGET_{}_RUNNER", host.to_uppercase().replace(['-', '.'], "_"));
+        let root = root.to_owned();
+        let home = tokio::task::spawn_blocking(move || CargoHome::fetched(&root, Some(&host)));
+        let home = home.await.context("the fetch was lost")??;
+        let path = home.path().display();
+        // Outside is closed by the settings that cargo, go and whoever speaks HTTP know.
+        let runner = format!(
+            "env --unset=GOPATH --unset=GOMODCACHE HOME={path} CARGO_HOME={path} XDG_CACHE_HOME={path}/cache \
+             CARGO_NET_OFFLINE=true GOPROXY=off HTTPS_PROXY=http://127.0.0.1:9 HTTP_PROXY=http://127.0.0.1:9"
+        );
+        Ok(Self { key, runner, _home: home })
+    }
 }
 
 /// What stands around the code: schema, page, flake, versions, workflows, policy, chart.
@@ -111,7 +141,14 @@ async fn surroundings(
         async move { tokio::task::spawn_blocking(move || check(&workspace)).await.context("the check was lost")? }
     };
     tally.check(progress, "flake", beside(|workspace| checks::flake::check(&workspace.root))).await;
-    tally.check(progress, "versions", beside(|workspace| checks::versions::check(&workspace.root))).await;
+    let versions = async {
+        let kind = match Go::find().await {
+            Ok(go) if go.fits() => Some(go.source(workspace, &KIND, "sigs.k8s.io/kind").await?),
+            _ => None,
+        };
+        checks::versions::check(root, kind.as_deref())
+    };
+    tally.check(progress, "versions", versions).await;
     tally.check(progress, "workflows", beside(|workspace| checks::workflows::check(&workspace.root))).await;
     tally.check(progress, "oldest Rust", beside(|workspace| checks::msrv::check(&workspace.root))).await;
     tally.check(progress, "policy", beside(checks::policy::check)).await;
