@@ -38,6 +38,20 @@
           ./Cargo.toml
           ./app
           ./xtask/Cargo.toml
+          ./xtask/cli/Cargo.toml
+          ./xtask/cli/src/lib.rs
+          ./xtask/dev/Cargo.toml
+          ./xtask/dev/src/main.rs
+          ./xtask/engine/Cargo.toml
+          ./xtask/engine/src/lib.rs
+          ./xtask/machine/Cargo.toml
+          ./xtask/machine/src/lib.rs
+          ./xtask/model/Cargo.toml
+          ./xtask/model/src/lib.rs
+          ./xtask/node-image/Cargo.toml
+          ./xtask/node-image/src/lib.rs
+          ./xtask/setup/Cargo.toml
+          ./xtask/setup/src/lib.rs
           ./xtask/src/main.rs
         ];
       };
@@ -58,7 +72,7 @@
           };
         };
 
-      # What stands here is what `xtask/src/image/contract.rs` asks of every archive, whoever built it.
+      # What stands here is what `xtask/engine/src/image/contract.rs` asks of every archive, whoever built it.
       imageFor =
         pkgs:
         pkgs.dockerTools.buildLayeredImage {

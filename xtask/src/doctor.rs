@@ -1,169 +1,23 @@
 //! Says what is on the machine, what is not, and the exact command that would fix it. Changes nothing.
 
-pub mod requirement;
 mod table;
 
 use anyhow::Result;
 
-use crate::cluster::engine::{Engine, KERNEL_MODULES, program_exists};
-use crate::exit::Exit;
-use crate::pins;
-use crate::setup::{HOST_PROGRAMS, HostProgram, Need, Survey, command_line};
-use crate::tools::gomod::{CACHE_MIB, KUBERNETES};
-use crate::tools::{Found, Wanted, on_path};
-use crate::workspace::Workspace;
-
-use requirement::{Requirement, missing};
-
-/// Where Go comes from.
-pub const GO_FIX: &str = "next: install Go from https://go.dev/dl, or `nix develop`, which brings every tool";
+use machine::exit::Exit;
+use machine::tools::on_path;
+use machine::workspace::Workspace;
+use setup::{Need, Survey, free_mib, gigabytes, missing, requirements};
 
 /// Prints the table; [`Exit::CannotRun`] when the lab could not run now.
 ///
 /// # Errors
 /// None of its own: what can't be found out is a line of the table.
-pub async fn doctor(workspace: &Workspace) -> Result<Exit> {
+pub(crate) async fn doctor(workspace: &Workspace) -> Result<Exit> {
     let survey = Survey::take(workspace).await;
     let requirements = requirements(workspace, &survey, Need::OwnCluster);
     print!("{}", table::render(&requirements, &notes(workspace, &survey)));
     Ok(if missing(&requirements).is_empty() { Exit::Holds } else { Exit::CannotRun })
-}
-
-/// What the lab needs, in the order it is needed, and how it stands with each.
-pub fn requirements(workspace: &Workspace, survey: &Survey, need: Need) -> Vec<Requirement> {
-    let own = need == Need::OwnCluster;
-    let mut list = vec![];
-    if own {
-        list.push(engine(survey));
-        list.extend(modules_folder(survey));
-        list.push(node_image(survey));
-        list.push(tool(Wanted::Kind, &survey.kind));
-    }
-    list.push(tool(Wanted::Kubectl, &survey.kubectl));
-    list.push(tool(Wanted::Helm, &survey.helm));
-    let to_build = list.iter().any(|requirement| !requirement.fits);
-    list.push(go(survey, to_build));
-    let builds_node = own && survey.node_image.is_none();
-    let programs = HOST_PROGRAMS.iter().filter(|program| program.needed(own, builds_node, survey.nix_builds));
-    list.extend(programs.map(host_program));
-    if to_build {
-        list.push(disk(workspace, survey));
-    }
-    list
-}
-
-fn engine(survey: &Survey) -> Requirement {
-    let what = "container engine";
-    match &survey.engine {
-        Err(error) => Requirement::lacking(what, error.to_string(), "cargo xtask setup"),
-        Ok(None) => Requirement::lacking(
-            what,
-            "neither a docker daemon nor podman",
-            command_line(&crate::cluster::engine::podman_packages(
-                &Engine::restrictions_here(),
-                program_exists,
-            )),
-        ),
-        Ok(Some(engine)) => {
-            let name = engine.name();
-            let found = Requirement::found(what, format!("{name} {}", engine.version), &engine.path);
-            match engine.missing_packages() {
-                packages if packages.is_empty() => found,
-                packages => {
-                    found.but(format!("{name} without {}", packages.join(", ")), command_line(&packages))
-                }
-            }
-        }
-    }
-}
-
-/// Told only where it is missing: nearly everywhere it is there.
-fn modules_folder(survey: &Survey) -> Option<Requirement> {
-    let engine = survey.engine.as_ref().ok()?.as_ref()?;
-    engine.lacks_modules_folder().then(|| {
-        let why = format!("no folder {KERNEL_MODULES}; kind's nodes mount it");
-        Requirement::lacking("kernel modules", why, format!("mkdir {KERNEL_MODULES}"))
-    })
-}
-
-fn node_image(survey: &Survey) -> Requirement {
-    let what = "node image";
-    match &survey.node_image {
-        Some(image) => {
-            let origin = if image.built { "built here" } else { "kind's own" };
-            let name = image.reference.split('@').next().unwrap_or(&image.reference);
-            Requirement {
-                place: Some(name.to_owned()),
-                ..Requirement::named(what, format!("{} {origin}", pins::KUBERNETES))
-            }
-        }
-        None => Requirement::lacking(what, "not there: pulled, or built", "cargo xtask setup"),
-    }
-}
-
-fn tool(wanted: Wanted, found: &Found) -> Requirement {
-    let name = wanted.name();
-    if let Some(tool) = &found.tool {
-        return Requirement::found(name, tool.version.to_string(), &tool.path);
-    }
-    let accepts = wanted.accepts();
-    match &found.unfit {
-        Some((path, version)) => Requirement {
-            place: Some(path.display().to_string()),
-            ..Requirement::lacking(name, format!("{version}; needs {accepts}"), "cargo xtask setup")
-        },
-        None => Requirement::lacking(name, format!("not found; needs {accepts}"), "cargo xtask setup"),
-    }
-}
-
-/// Go is needed only where something is left to build, or to know whether what was built is current.
-fn go(survey: &Survey, to_build: bool) -> Requirement {
-    let fix = GO_FIX.trim_start_matches("next: ");
-    match &survey.go {
-        Ok(go) if go.fits() => Requirement::found("go", go.version.to_string(), &go.path),
-        Ok(go) => Requirement::found("go", go.version.to_string(), &go.path)
-            .needed(to_build)
-            .but(format!("{}; needs {} or later", go.version, pins::GO), fix),
-        Err(error) => Requirement::lacking("go", error.to_string(), fix).needed(to_build),
-    }
-}
-
-fn host_program(program: &HostProgram) -> Requirement {
-    match on_path(program.name).first() {
-        Some(path) if program.is_there() => Requirement::found(program.name, program.purpose, path),
-        _ => Requirement::lacking(
-            program.name,
-            format!("not there: {}", program.purpose),
-            command_line(program.packages),
-        ),
-    }
-}
-
-fn disk(workspace: &Workspace, survey: &Survey) -> Requirement {
-    let free = free_mib(workspace);
-    let compiled = survey.go.as_ref().is_ok_and(|go| KUBERNETES.built(workspace, go).is_some());
-    let needed = if compiled { CACHE_MIB / 4 } else { CACHE_MIB };
-    let text = format!("{} free of {} for what is to be built", gigabytes(free), gigabytes(needed));
-    let place = Some(workspace.cache.display().to_string());
-    if free >= needed {
-        return Requirement { place, ..Requirement::named("disk", text) };
-    }
-    let fix = format!("free {}, or set XDG_CACHE_HOME to a larger disk", gigabytes(needed - free));
-    // Not a reason to refuse: a build that was broken off has used a part of it already.
-    Requirement { place, ..Requirement::lacking("disk", text, fix).needed(false) }
-}
-
-fn gigabytes(mib: u64) -> String {
-    format!("{:.1} GB", (mib << 20) as f64 / 1e9)
-}
-
-/// Space on the disk of the cache, in MiB.
-fn free_mib(workspace: &Workspace) -> u64 {
-    // The cache may not be there yet: the nearest folder above it is on the same disk.
-    let there = workspace.cache.ancestors().find(|dir| dir.exists());
-    there
-        .and_then(|dir| rustix::fs::statvfs(dir).ok())
-        .map_or(0, |stat| (stat.f_bavail * stat.f_frsize) >> 20)
 }
 
 /// What is worth knowing and needs no fixing.
@@ -189,81 +43,4 @@ fn notes(workspace: &Workspace, survey: &Survey) -> Vec<(String, String)> {
     };
     notes.push(("nix".to_owned(), nix.to_owned()));
     notes
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::tools::Tool;
-    use crate::tools::gomod::Go;
-    use semver::Version;
-
-    fn workspace() -> Workspace {
-        Workspace { root: "/checkout".into(), lab: "/checkout/target/lab".into(), cache: "/cache".into() }
-    }
-
-    fn found(version: Version) -> Found {
-        let path = "/bin/tool".into();
-        Found { tool: Some(Tool { path, version }), unfit: None }
-    }
-
-    fn bare() -> Survey {
-        let nothing = || Found { tool: None, unfit: None };
-        Survey {
-            go: Err(anyhow::anyhow!("not found")),
-            engine: Ok(None),
-            kind: nothing(),
-            kubectl: nothing(),
-            helm: nothing(),
-            node_image: None,
-            nix_builds: false,
-        }
-    }
-
-    fn lacking(survey: &Survey, need: Need) -> Vec<String> {
-        let requirements = requirements(&workspace(), survey, need);
-        let host = HOST_PROGRAMS.map(|program| program.name);
-        missing(&requirements)
-            .iter()
-            .map(|requirement| requirement.what.clone())
-            .filter(|what| !host.contains(&what.as_str()))
-            .collect()
-    }
-
-    #[test]
-    fn a_bare_machine_lacks_everything_and_each_lack_has_its_command() {
-        let own = ["container engine", "node image", "kind", "kubectl", "helm", "go"];
-        assert_eq!(lacking(&bare(), Need::OwnCluster), own);
-        assert_eq!(lacking(&bare(), Need::Tools), ["kubectl", "helm", "go"]);
-        for requirement in requirements(&workspace(), &bare(), Need::OwnCluster) {
-            assert!(requirement.fits || requirement.fix.is_some(), "{requirement:?}");
-        }
-    }
-
-    #[test]
-    fn go_is_not_missed_where_nothing_is_to_be_built() {
-        let old = Go { path: "/usr/bin/go".into(), version: Version::new(1, 25, 0) };
-        for go in [Ok(old), Err(anyhow::anyhow!("not found"))] {
-            let survey = Survey {
-                go,
-                kubectl: found(Version::new(1, 37, 0)),
-                helm: found(Version::new(4, 3, 1)),
-                ..bare()
-            };
-            assert_eq!(lacking(&survey, Need::Tools), [""; 0]);
-        }
-    }
-
-    #[test]
-    fn an_old_tool_is_told_with_its_place_and_what_would_do() {
-        let survey = Survey {
-            go: Ok(Go { path: "/usr/bin/go".into(), version: Version::new(1, 25, 0) }),
-            kubectl: Found { tool: None, unfit: Some(("/usr/bin/kubectl".into(), "1.32.4".to_owned())) },
-            ..bare()
-        };
-        let requirements = requirements(&workspace(), &survey, Need::Tools);
-        let states: Vec<String> = missing(&requirements).iter().map(|lack| lack.state()).collect();
-        assert_eq!(states[0], "1.32.4; needs 1.36 to 1.38 (/usr/bin/kubectl)");
-        assert_eq!(states[2], "1.25.0; needs 1.26.0 or later (/usr/bin/go)");
-    }
 }

@@ -1,236 +1,55 @@
-//! The lab as a sentence: build, cluster, install, experiments, evidence.
-#![expect(unreachable_pub, reason = "a program has no outside: `pub` marks what other modules may call")]
+//! The lab is one sentence: build → cluster → install → experiments → evidence. `engine/src/lib.rs` says it.
+//!
+//! This is the front of it. What a newcomer asks first, it answers by itself, and so it compiles in seconds; for
+//! everything else it builds the program that does it, and becomes that program.
 
-mod cli;
-mod workspace;
-mod setup;
 mod doctor;
-mod tools;
-mod image;
-mod cluster;
-mod lab;
-mod run;
-mod evidence;
-mod grade;
-mod test;
-mod checks;
-mod bench;
-mod release;
-mod screencast;
-mod command;
-mod digest;
-mod surroundings;
-mod transient;
-mod progress;
-mod interrupt;
-mod lock;
-mod pins;
-mod exit;
+mod dispatch;
 
 use std::process::ExitCode;
-use std::time::Instant;
 
 use anyhow::Result;
 use clap::Parser;
 
-use crate::cli::{BenchArg, Cli, ClusterAction, ClusterArg, GradeArgs, LabArgs, RunArgs, Subcommands};
-use crate::cluster::node_image::{self, Depth};
-use crate::exit::Exit;
-use crate::lab::Lab;
-use crate::lock::Lock;
-use crate::progress::Progress;
-use crate::run::journal::{Finding, Journal};
-use crate::run::session::Session;
-use crate::run::subject::Subject;
-use crate::setup::Need;
-use crate::workspace::Workspace;
+use cli::{Cli, Subcommands};
+use dispatch::Program;
+use machine::exit::{self, Exit};
+use machine::interrupt;
+use machine::lock::Lock;
+use machine::progress::Progress;
+use machine::workspace::Workspace;
+use setup::Need;
 
-#[tokio::main]
-async fn main() -> ExitCode {
-    match dispatch(Cli::parse()).await {
-        Ok(exit) => exit.into(),
-        Err(error) => {
-            exit::report(&error);
-            exit::exit_of(&error).into()
-        }
-    }
+fn main() -> ExitCode {
+    exit::conclude(run(&Cli::parse()))
 }
 
-async fn dispatch(cli: Cli) -> Result<Exit> {
+fn run(cli: &Cli) -> Result<Exit> {
     let workspace = Workspace::discover()?;
-    let progress = Progress::new();
     match cli.command {
-        Subcommands::Lab(args) => lab(&workspace, &args, &progress).await,
-        Subcommands::Grade(args) => grade(&workspace, &args, &progress).await,
-        Subcommands::Setup => interrupt::or(set_up(&workspace, &progress)).await,
-        Subcommands::Doctor => doctor::doctor(&workspace).await,
-        Subcommands::Image(args) => interrupt::or(build_image(&workspace, &args, &progress)).await,
-        Subcommands::Cluster { action } => cluster(&workspace, action, &progress).await,
-        Subcommands::Shell => cluster::shell(&workspace, &progress).await,
-        Subcommands::Docs { check } => docs(&workspace, check),
-        Subcommands::Schema { check } => lab::schema::schema(&workspace, check),
-        Subcommands::Bench { what: BenchArg::App } => interrupt::or(bench(&workspace, &progress)).await,
-        Subcommands::Screencast => interrupt::or(screencast::screencast(&workspace)).await,
-        Subcommands::Release(args) => interrupt::or(release::release(&workspace, &args, &progress)).await,
-        Subcommands::Test(args) => interrupt::or(test::test(&workspace, &args, &progress)).await,
+        Subcommands::Doctor => wait_for(doctor::doctor(&workspace)),
+        Subcommands::Setup => wait_for(interrupt::or(set_up(&workspace))),
+        Subcommands::Lab(_)
+        | Subcommands::Grade(_)
+        | Subcommands::Image(_)
+        | Subcommands::Cluster { .. }
+        | Subcommands::Shell
+        | Subcommands::Docs { .. }
+        | Subcommands::Schema { .. } => match Program::Engine.become_it(&workspace)? {},
+        Subcommands::Test(_)
+        | Subcommands::Bench { .. }
+        | Subcommands::Release(_)
+        | Subcommands::Screencast => match Program::Dev.become_it(&workspace)? {},
     }
 }
 
-/// The lab against its chart, from its file to its evidence.
-async fn lab(workspace: &Workspace, args: &LabArgs, progress: &Progress) -> Result<Exit> {
-    let subjects = [Subject::of_lab(workspace, args)?];
-    if args.list || args.dry_run {
-        let lab = &subjects[0].lab;
-        print!("{}", if args.list { lab.list() } else { lab.summary() });
-        return Ok(Exit::Holds);
-    }
-    run(workspace, &args.run, &subjects, progress, |journals, findings| {
-        journals[0].conclude(&findings[0], args.check, progress)
-    })
-    .await
+fn wait_for<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
+    tokio::runtime::Runtime::new()?.block_on(work)
 }
 
-/// The lab against the charts of others.
-async fn grade(workspace: &Workspace, args: &GradeArgs, progress: &Progress) -> Result<Exit> {
-    let subjects = grade::subjects(workspace, args)?;
-    run(workspace, &args.run, &subjects, progress, |journals, findings| {
-        let exit = grade::conclude(workspace, args, &subjects, &findings)?;
-        if let Some(kept) = journals[0].session.kept() {
-            progress.say(&format!("cluster {kept}"));
-        }
-        Ok(exit)
-    })
-    .await
-}
-
-/// The lab against one chart or many, on one cluster. Whatever happens on the way, what was set up is taken down again.
-async fn run<T>(
-    workspace: &Workspace,
-    args: &RunArgs,
-    subjects: &[Subject],
-    progress: &Progress,
-    conclude: impl FnOnce(&[Journal<'_>], Vec<Finding>) -> Result<T>,
-) -> Result<T> {
-    args.sound()?;
-    let need = if args.cluster == ClusterArg::Kind { Need::OwnCluster } else { Need::Tools };
-    // Without --setup a machine that lacks something is left as it is: not even a lock is made on it.
-    let installing = args.setup.then(|| Lock::of_run(&workspace.cache)).transpose()?;
-    let ensure = setup::ensure(workspace, progress, need, args.node_image.as_deref(), args.setup);
-    let environment = interrupt::or(ensure).await?;
-    let _alone = installing.map_or_else(|| Lock::of_run(&workspace.cache), Ok)?;
-
-    let session = Session::begin(workspace, &environment, args).await;
-    let journals: Vec<_> = subjects.iter().map(|subject| Journal::begin(&session, subject)).collect();
-    let ran = interrupt::or(run_lab(&session, &journals, progress)).await;
-    let written = journals.iter().map(|journal| journal.write_evidence(ran.as_ref().err()));
-    let findings: Result<Vec<Finding>> = written.collect();
-    let undone = session.undo(journals.iter().any(Journal::leaves_questions), progress).await;
-    let concluded = findings.and_then(|findings| conclude(&journals, findings));
-    ran.and(undone).and(concluded)
-}
-
-/// build → cluster → install → experiments. The evidence is written however far this came.
-async fn run_lab(session: &Session<'_>, journals: &[Journal<'_>], progress: &Progress) -> Result<()> {
-    let build = session.stage("build", session.image(progress));
-    let start = session.stage("cluster", session.cluster(progress));
-    let (image, cluster) = tokio::try_join!(build, start)?;
-    let install = session.install(&cluster, image.as_ref(), journals, progress);
-    let (access, targets) = session.stage("install", install).await?;
-    session.stage("experiments", run::experiments(session, journals, targets, &access, progress)).await
-}
-
-async fn set_up(workspace: &Workspace, progress: &Progress) -> Result<Exit> {
+async fn set_up(workspace: &Workspace) -> Result<Exit> {
     let _alone = Lock::of_run(&workspace.cache)?;
-    setup::ensure(workspace, progress, Need::OwnCluster, None, true).await?;
+    setup::ensure(workspace, &Progress::new(), Need::OwnCluster, None, true).await?;
     println!("this machine has all that the lab needs\nnext: cargo xtask lab");
     Ok(Exit::Holds)
-}
-
-async fn build_image(workspace: &Workspace, args: &cli::ImageArgs, progress: &Progress) -> Result<Exit> {
-    if args.node {
-        let go = tools::gomod::Go::find().await?;
-        let verdict = node_image::verify(workspace, &go, progress, Depth::Parts).await?;
-        let exit = differing(&verdict.differences);
-        for known in &verdict.known {
-            println!("known: {known}");
-        }
-        println!("{} sha256:{}", node_image::reference(workspace, &go), verdict.id);
-        return Ok(exit);
-    }
-    if args.verify {
-        let verdict = image::verify(workspace, progress, args.builder).await?;
-        let exit = differing(&verdict.differences);
-        println!("{} {}", verdict.image.name, verdict.image.digest);
-        return Ok(exit);
-    }
-    let image = image::build(workspace, progress, args.builder).await?;
-    println!("{}\n{}\n{}", workspace.display(&image.archive), image.name, image.digest);
-    Ok(Exit::Holds)
-}
-
-/// Prints where two builds differ, and ends accordingly.
-fn differing(differences: &[String]) -> Exit {
-    for difference in differences {
-        println!("{difference}");
-    }
-    if differences.is_empty() { Exit::Holds } else { Exit::ClaimFails }
-}
-
-async fn cluster(workspace: &Workspace, action: ClusterAction, progress: &Progress) -> Result<Exit> {
-    let environment = || setup::ensure(workspace, progress, Need::OwnCluster, None, false);
-    match action {
-        ClusterAction::Up => {
-            let _alone = Lock::of_run(&workspace.cache)?;
-            let environment = environment().await?;
-            let started = Instant::now();
-            let up = interrupt::or(cluster::up(workspace, &environment, progress)).await;
-            if up.is_err() {
-                // Half a cluster is of no use to anybody.
-                cluster::down(workspace, progress).await?;
-            }
-            let cluster = up?;
-            let kubeconfig = workspace.display(&cluster.kubeconfig);
-            println!(
-                "Kubernetes {} is up after {}",
-                cluster.server_version,
-                progress::seconds(started.elapsed())
-            );
-            println!(
-                "next: cargo xtask shell, or export KUBECONFIG={kubeconfig}; cargo xtask cluster down removes it"
-            );
-        }
-        ClusterAction::Down => {
-            let _alone = Lock::of_run(&workspace.cache)?;
-            cluster::down(workspace, progress).await?;
-        }
-        ClusterAction::Status => {
-            let (up, text) = cluster::status(workspace, &environment().await?).await?;
-            print!("{text}");
-            return Ok(if up { Exit::Holds } else { Exit::CannotRun });
-        }
-    }
-    Ok(Exit::Holds)
-}
-
-async fn bench(workspace: &Workspace, progress: &Progress) -> Result<Exit> {
-    let all_hold = bench::bench_app(workspace, progress).await?;
-    Ok(if all_hold { Exit::Holds } else { Exit::ClaimFails })
-}
-
-/// Renders the page from the committed record, or says where the two are apart.
-fn docs(workspace: &Workspace, check: bool) -> Result<Exit> {
-    let lab = Lab::shipped(workspace)?;
-    let paths = lab.paths(workspace);
-    if check {
-        return Ok(evidence::tell(&evidence::check(&paths, &lab.spec)?));
-    }
-    let rendered = evidence::render(&paths, &lab.spec)?;
-    for file in &rendered.files {
-        println!("wrote {}", workspace.display(file));
-    }
-    for fault in &rendered.faults {
-        eprintln!("{fault}");
-    }
-    let current = evidence::tell(&rendered.stale);
-    Ok(if rendered.faults.is_empty() { current } else { Exit::OutOfDate })
 }

@@ -24,42 +24,10 @@ fn help_teaches_the_first_command_and_the_exit_codes() {
     assert!(xtask(&["lab", "--help"]).output().unwrap().status.success());
 }
 
-#[test]
-fn bad_usage_and_an_invalid_lab_end_with_2() {
-    let dir = tempfile::tempdir().unwrap();
-    let broken = dir.path().join("lab.yaml");
-    std::fs::write(&broken, "lab: x\ntitel: y\n").unwrap();
-    let cases: [&[&str]; 8] = [
-        &["lab", "--no-such-flag"],
-        &["lab", "--only", "persistance"],
-        &["lab", "--cluster", "context:"],
-        &["lab", "--dry-run", "--lab", broken.to_str().unwrap()],
-        &["lab", "--list", "--chart", "/"],
-        &["grade"],
-        &["grade", "/nowhere/chart"],
-        &["grade", "--only", "persistance", "."],
-    ];
-    for case in cases {
-        let output = xtask(case).output().unwrap();
-        assert_eq!(output.status.code(), Some(2), "{case:?}\n{}", text(&output));
-    }
-    let output = xtask(&["lab", "--dry-run", "--lab", broken.to_str().unwrap()]).output().unwrap();
-    assert!(text(&output).contains("lab.yaml:2:1: unknown field `titel`"), "{}", text(&output));
-    let output = xtask(&["lab", "--only", "persistance"]).output().unwrap();
-    assert!(text(&output).contains("did you mean `persistence`?"), "{}", text(&output));
-}
-
-#[test]
-fn a_dry_run_needs_no_cluster_and_no_tools() {
-    let output = xtask(&["lab", "--dry-run"]).env("PATH", "").output().unwrap();
-    assert!(output.status.success(), "{}", text(&output));
-    assert!(text(&output).contains("12.5 points"), "{}", text(&output));
-}
-
 /// A machine without engine, Go or cache: what is missing is listed with the command that helps, and the machine is
 /// left as it was.
 #[test]
-fn without_an_engine_the_lab_ends_with_3_and_changes_nothing() {
+fn without_an_engine_the_doctor_ends_with_3_and_changes_nothing() {
     let home = tempfile::tempdir().unwrap();
     let run = |args: &[&str]| {
         xtask(args)
@@ -69,14 +37,11 @@ fn without_an_engine_the_lab_ends_with_3_and_changes_nothing() {
             .output()
             .unwrap()
     };
-    let output = run(&["lab"]);
-    let text_of_lab = text(&output);
-    assert_eq!(output.status.code(), Some(3), "{text_of_lab}");
-    for expected in ["container engine", "kind", "kubectl", "helm", "--setup"] {
-        assert!(text_of_lab.contains(expected), "{expected} is not in:\n{text_of_lab}");
-    }
     let output = run(&["doctor"]);
     assert_eq!(output.status.code(), Some(3), "{}", text(&output));
+    for expected in ["container engine", "kind", "kubectl", "helm", "cargo xtask setup"] {
+        assert!(text(&output).contains(expected), "{expected} is not in:\n{}", text(&output));
+    }
     let left: Vec<_> = walk(home.path());
     assert!(left.is_empty(), "left behind: {left:?}");
 }

@@ -1,6 +1,6 @@
 //! The doctor's table, on 80 columns.
 
-use crate::doctor::requirement::{Requirement, missing};
+use setup::{Requirement, missing};
 
 /// Columns that every terminal has.
 const WIDTH: usize = 80;
@@ -8,7 +8,7 @@ const WIDTH: usize = 80;
 const INDENT: usize = 20;
 
 /// The table: a line per requirement, its place and its fix below, then notes of what and what of it.
-pub fn render(requirements: &[Requirement], notes: &[(String, String)]) -> String {
+pub(super) fn render(requirements: &[Requirement], notes: &[(String, String)]) -> String {
     let mut text = String::new();
     for requirement in requirements {
         let mark = match (requirement.fits, requirement.needed) {

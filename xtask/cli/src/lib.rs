@@ -1,0 +1,328 @@
+//! The command line. Doc comments are the help text.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use machine::exit::BadInput;
+use serde::{Deserialize, Serialize};
+
+/// Stands in the help of the program and of the lab: a literal, so that it can be joined to others.
+macro_rules! exit_codes {
+    () => {
+        "\
+Exit codes:
+  0  every claim holds
+  1  the lab ran, and a claim does not hold
+  2  bad usage, or an invalid lab file
+  3  the lab could not run: environment, cluster or build
+  4  committed evidence is out of date (--check)"
+    };
+}
+
+const EXIT_CODES: &str = exit_codes!();
+
+const LAB_EXAMPLES: &str = concat!(
+    "\
+Examples:
+  cargo xtask lab --setup                      everything, on a machine that has nothing yet
+  cargo xtask lab --list                       what will be asked, and what it is worth
+  cargo xtask lab --only persistence --keep    one experiment, and the cluster to look at after it
+  cargo xtask lab --chart ../theirs/chart      the same questions, put to somebody else's chart
+  cargo xtask lab --check                      does the committed page still tell the truth?
+
+",
+    exit_codes!()
+);
+
+const GRADE_EXAMPLES: &str = concat!(
+    "\
+Examples:
+  cargo xtask grade green/chart red/chart        two charts, and what each of them earns
+  cargo xtask grade --keep */chart               thirty, and the cluster for the next ones
+  cargo xtask grade counter-0.1.0.tgz --only persistence,dns
+
+Each chart's evidence is in target/lab/grade/NAME, in report.html first of all.
+
+",
+    exit_codes!()
+);
+
+/// A declarative lab for Kubernetes: build, cluster, install, experiments, evidence.
+///
+/// Start with `cargo xtask lab --setup`. It installs what this machine lacks, brings up a real cluster,
+/// runs the lab of docs/labs/statefulset.yaml and writes what it saw into docs/STATEFULSET.md.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", after_help = EXIT_CODES, version)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Subcommands,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Subcommands {
+    /// Run the lab: build the image, start a cluster, install the chart, run the experiments, write the evidence.
+    Lab(LabArgs),
+    /// Run the lab against other people's charts, side by side on one cluster, and print points and why.
+    Grade(GradeArgs),
+    /// Install what the machine lacks: a container engine, kind, kubectl, helm, a node image.
+    Setup,
+    /// Say what is there, what is missing, and the exact command that fixes it. Changes nothing.
+    Doctor,
+    /// Build the image of the counter.
+    Image(ImageArgs),
+    /// The lab's own cluster, by itself.
+    Cluster {
+        /// What to do with it.
+        #[command(subcommand)]
+        action: ClusterAction,
+    },
+    /// Open a shell whose KUBECONFIG is the lab's cluster, with the lab's kubectl and helm on PATH.
+    Shell,
+    /// Render the page again from the recorded run, without a cluster.
+    Docs {
+        /// Change nothing; exit with 4 and a diff when page and record are apart.
+        #[arg(long)]
+        check: bool,
+    },
+    /// The JSON Schema of lab files, which gives editors completion and checks.
+    Schema {
+        /// Change nothing; exit with 4 when docs/labs/lab.schema.json is not what the types say.
+        #[arg(long)]
+        check: bool,
+    },
+    /// Measure the counter against the disk below it, and write docs/PERFORMANCE.md. Takes two quiet minutes.
+    Bench {
+        /// What to measure.
+        #[arg(value_enum, default_value = "app")]
+        what: BenchArg,
+    },
+    /// Record a run of the lab as a terminal shows it: docs/images/lab.svg, the picture of the README.
+    Screencast,
+    /// Lay out what this machine hands out in a release: binary, image, bill of materials, and the chart.
+    Release(ReleaseArgs),
+    /// Everything a change must pass: formatting, lints, unit tests, the chart, the flake, the lab on a real cluster.
+    Test(TestArgs),
+}
+
+/// How to run the lab.
+#[derive(Debug, Clone, Args)]
+#[command(after_help = LAB_EXAMPLES)]
+pub struct LabArgs {
+    /// List experiments, claims and points, and stop.
+    #[arg(long)]
+    pub list: bool,
+    /// Check the lab file and every expression in it, without a cluster, and stop.
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Write nothing into docs; exit with 4 when the committed evidence is not what this run saw.
+    #[arg(long)]
+    pub check: bool,
+    /// Another chart than the lab's.
+    #[arg(long, value_name = "DIR")]
+    pub chart: Option<PathBuf>,
+    #[command(flatten)]
+    pub run: RunArgs,
+}
+
+/// Whose charts to grade, and how.
+#[derive(Debug, Clone, Args)]
+#[command(after_help = GRADE_EXAMPLES)]
+pub struct GradeArgs {
+    /// Charts: folders, or archives made by `helm package`.
+    #[arg(required = true, value_name = "CHART")]
+    pub charts: Vec<PathBuf>,
+    #[command(flatten)]
+    pub run: RunArgs,
+}
+
+// A doc comment here would take the place of those above.
+#[derive(Debug, Clone, Default, Args)]
+pub struct RunArgs {
+    /// First install what the machine lacks; what that is, is printed before it happens.
+    #[arg(long)]
+    pub setup: bool,
+    /// Run only these experiments (comma-separated ids, see `cargo xtask lab --list`). The committed page stays as it is.
+    #[arg(long, value_delimiter = ',', value_name = "ID")]
+    pub only: Vec<String>,
+    /// Leave the cluster for a look around and for the next run; `lab` leaves with it the namespaces of experiments
+    /// that failed or were named with --only.
+    #[arg(long)]
+    pub keep: bool,
+    /// Experiments at the same time; four for each core when left out.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub jobs: Option<u16>,
+    /// Another lab.
+    #[arg(long, value_name = "FILE")]
+    pub lab: Option<PathBuf>,
+    /// Values over those of the lab.
+    #[arg(long, value_name = "FILE")]
+    pub values: Option<PathBuf>,
+    /// An image archive to load instead of building one; for the lab's own cluster.
+    #[arg(long, value_name = "ARCHIVE")]
+    pub image: Option<PathBuf>,
+    /// What builds the image.
+    #[arg(long, value_enum, default_value_t = Builder::Auto)]
+    pub builder: Builder,
+    /// The lab's own kind cluster, or one that a kubeconfig reaches: `context:NAME`.
+    #[arg(long, default_value = "kind", value_name = "kind|context:NAME")]
+    pub cluster: ClusterArg,
+    /// Another node image for the lab's own cluster: another Kubernetes. The committed page stays as it is.
+    #[arg(long, value_name = "IMAGE", conflicts_with = "cluster")]
+    pub node_image: Option<String>,
+    /// What stdout gets: text to read, or JSON.
+    #[arg(long, value_enum, default_value_t = OutputArg::Text)]
+    pub output: OutputArg,
+}
+
+impl RunArgs {
+    /// What clap can't see: `--image` is for a cluster that an image can be loaded into.
+    ///
+    /// # Errors
+    /// [`BadInput`] when it was given for another one.
+    pub fn sound(&self) -> Result<(), BadInput> {
+        match (&self.cluster, &self.image) {
+            (ClusterArg::Context(name), Some(_)) => Err(BadInput(format!(
+                "an image can't be loaded into the cluster of context {name}\n\
+                 next: push it to a registry that the cluster reads, and name it with --values: \
+                 image.repository and image.tag"
+            ))),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Who builds the image.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Builder {
+    /// Nix where it is there and can, else cargo.
+    #[default]
+    Auto,
+    /// `nix build .#image`.
+    Nix,
+    /// A static binary by cargo, and Debian's busybox.
+    Cargo,
+}
+
+/// How to build the image.
+#[derive(Debug, Clone, Args)]
+pub struct ImageArgs {
+    /// What builds the image.
+    #[arg(long, value_enum, default_value_t = Builder::Auto)]
+    pub builder: Builder,
+    /// Build twice, from two folders, and compare.
+    #[arg(long)]
+    pub verify: bool,
+    /// Compare two builds of the node image and of its parts instead; takes some minutes.
+    #[arg(long, requires = "verify")]
+    pub node: bool,
+}
+
+/// What to lay out in target/release-assets.
+#[derive(Debug, Clone, Args)]
+pub struct ReleaseArgs {
+    /// Bring together what several machines laid out below this folder, with checksums and provenance.
+    #[arg(long, value_name = "DIR")]
+    pub gather: Option<PathBuf>,
+}
+
+/// What to test.
+#[derive(Debug, Clone, Args)]
+pub struct TestArgs {
+    /// First install what the machine lacks.
+    #[arg(long)]
+    pub setup: bool,
+    /// Leave out what needs a cluster.
+    #[arg(long)]
+    pub no_cluster: bool,
+    /// Only these negative controls (comma-separated ids, or `all`), on a cluster that is kept.
+    #[arg(long, value_delimiter = ',', value_name = "ID", conflicts_with = "no_cluster")]
+    pub control: Vec<String>,
+}
+
+/// What to do with the lab's own cluster.
+#[derive(Debug, Clone, Copy, Subcommand)]
+pub enum ClusterAction {
+    /// Start it, or find it running.
+    Up,
+    /// Remove it and everything that came with it.
+    Down,
+    /// Say whether it runs and answers.
+    Status,
+}
+
+/// What `bench` measures.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum BenchArg {
+    /// The counter.
+    App,
+}
+
+/// What stdout gets.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub enum OutputArg {
+    /// A summary to read.
+    #[default]
+    Text,
+    /// The record of the run; of graded charts, the summary of each.
+    Json,
+}
+
+/// Which cluster.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum ClusterArg {
+    /// The lab's own.
+    #[default]
+    Kind,
+    /// A context of the user's kubeconfig.
+    Context(String),
+}
+
+impl std::str::FromStr for ClusterArg {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.split_once(':') {
+            None if text == "kind" => Ok(Self::Kind),
+            Some(("context", name)) if !name.is_empty() => Ok(Self::Context(name.to_owned())),
+            _ => Err("neither `kind` nor `context:NAME`".to_owned()),
+        }
+    }
+}
+
+impl std::fmt::Display for ClusterArg {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Kind => f.write_str("kind"),
+            Self::Context(name) => write!(f, "context:{name}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_cluster_is_ours_or_a_context() {
+        assert_eq!("kind".parse(), Ok(ClusterArg::Kind));
+        assert_eq!("context:minikube".parse(), Ok(ClusterArg::Context("minikube".to_owned())));
+        let args = |line: &str| match Cli::parse_from(line.split(' ')).command {
+            Subcommands::Lab(args) => args.run.sound(),
+            other => panic!("{other:?}"),
+        };
+        assert!(args("xtask lab --image a.tar").is_ok() && args("xtask lab --cluster context:a").is_ok());
+        let error = args("xtask lab --cluster context:a --image a.tar").unwrap_err().to_string();
+        assert!(error.contains("can't be loaded into the cluster of context a"), "{error}");
+        assert!("context:".parse::<ClusterArg>().is_err() && "k3d".parse::<ClusterArg>().is_err());
+    }
+}

@@ -1,0 +1,284 @@
+//! A kubeconfig that answers: the lab's own kind cluster, or a context of the user's.
+
+pub mod kind;
+mod context;
+mod kubectl;
+mod ready;
+mod remains;
+mod shell;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+
+use machine::command::Command;
+use machine::progress::Progress;
+use machine::tools::Tool;
+use machine::workspace::{CLUSTER, Workspace};
+use setup::Environment;
+
+use machine::container::Engine;
+use setup::Kind;
+
+pub use context::context;
+pub use ready::client;
+#[cfg(test)]
+pub(crate) use ready::client_of;
+pub use shell::shell;
+
+/// A cluster that is ready for the lab.
+#[derive(Debug, Clone)]
+pub struct Cluster {
+    /// What it is called: our own cluster's name, or that of the context.
+    pub name: String,
+    /// The kubeconfig for it alone.
+    pub kubeconfig: PathBuf,
+    /// Version that the API server tells, like `v1.37.0`.
+    pub server_version: String,
+    /// A kubectl that fits it.
+    pub kubectl: Tool,
+    /// helm.
+    pub helm: Tool,
+    /// Helm's own folders.
+    helm_home: PathBuf,
+    /// What kubectl and helm remember of API servers.
+    kube_cache: PathBuf,
+    /// What made it; `None` where it is the user's.
+    kind: Option<Kind>,
+    /// Whether it was there before this run.
+    pub reused: bool,
+}
+
+/// Brings up the lab's own cluster, or takes the one that is running when it is still what would be made now.
+///
+/// # Errors
+/// kind fails, or the cluster is not ready in time.
+pub async fn up(workspace: &Workspace, environment: &Environment, progress: &Progress) -> Result<Cluster> {
+    let kind = environment.kind()?.clone();
+    kind.engine.prepare()?;
+    let task = progress.start("cluster");
+    let mut cluster = Cluster::at(workspace, environment, CLUSTER);
+    cluster.kind = Some(kind.clone());
+    if !remains::containers(&kind.engine).await?.is_empty() {
+        task.note("looks at the one that is there");
+        if let Some(found) = answers(workspace, &kind).await
+            && found.is_current
+        {
+            cluster.server_version = found.version;
+            cluster.kubectl = kubectl::fitting(workspace, environment, &cluster.server_version).await?;
+            cluster.reused = true;
+            task.done(&format!("Kubernetes {}, the one that was running", cluster.server_version));
+            return Ok(cluster);
+        }
+        task.note("removes the one that was left");
+    }
+    remains::remove(&kind.engine, &workspace.kubeconfig()).await?;
+    kind.node_image.fetch(&kind.engine, &task).await?;
+    kind::create(&kind, workspace, |line| {
+        let line = line.trim_matches(|c: char| !c.is_alphanumeric());
+        if !line.is_empty() {
+            task.note(line);
+        }
+    })
+    .await?;
+    let api = ready::client(&cluster.kubeconfig).await?;
+    cluster.server_version = ready::server_version(&api).await?;
+    ready::wait(&api, Duration::from_secs(180), |waiting| task.note(waiting)).await?;
+    cluster.kubectl = kubectl::fitting(workspace, environment, &cluster.server_version).await?;
+    task.done(&format!("Kubernetes {} by kind in {}", cluster.server_version, kind.engine.name()));
+    Ok(cluster)
+}
+
+/// A running cluster of ours that is healthy.
+struct Found {
+    version: String,
+    /// Whether it is what would be made now.
+    is_current: bool,
+}
+
+async fn answers(workspace: &Workspace, kind: &Kind) -> Option<Found> {
+    if !kind::export_kubeconfig(kind, workspace).await {
+        return None;
+    }
+    let look = async {
+        let api = ready::client(&workspace.kubeconfig()).await.ok()?;
+        let version = ready::server_version(&api).await.ok()?;
+        let made_from = ready::node_label(&api, &remains::node(), kind::MADE_FROM).await?;
+        ready::wait(&api, Duration::from_secs(15), |_| ()).await.ok()?;
+        Some(Found { version, is_current: made_from == kind::fingerprint(kind) })
+    };
+    tokio::time::timeout(Duration::from_secs(20), look).await.ok().flatten()
+}
+
+/// Removes the lab's own cluster and everything that came with it, whatever state it is in. Needs no more
+/// than the engine; nothing to remove is fine.
+///
+/// # Errors
+/// The engine does not let go of something.
+pub async fn down(workspace: &Workspace, progress: &Progress) -> Result<()> {
+    let Some(engine) = Engine::find(workspace).await? else {
+        progress.say("  there is no container engine, and so no cluster of ours");
+        return Ok(());
+    };
+    engine.prepare()?;
+    let task = progress.start("remove the cluster");
+    let removed = remains::remove(&engine, &workspace.kubeconfig()).await?;
+    task.done(if removed { "container, volumes, network, kubeconfig" } else { "there was none" });
+    Ok(())
+}
+
+/// The running cluster of ours, if it answers: also one of another node image, which a run had asked for.
+///
+/// # Errors
+/// The engine does not answer.
+pub async fn running(workspace: &Workspace, environment: &Environment) -> Result<Option<Cluster>> {
+    let kind = environment.kind()?.clone();
+    kind.engine.prepare()?;
+    if remains::containers(&kind.engine).await?.is_empty() {
+        return Ok(None);
+    }
+    let mut cluster = Cluster::at(workspace, environment, CLUSTER);
+    let Some(found) = answers(workspace, &kind).await else {
+        return Ok(None);
+    };
+    cluster.server_version = found.version;
+    cluster.kubectl = kubectl::fitting(workspace, environment, &cluster.server_version).await?;
+    cluster.kind = Some(kind);
+    cluster.reused = true;
+    Ok(Some(cluster))
+}
+
+/// Whether the lab's cluster is up, and what there is to say about it.
+///
+/// # Errors
+/// The engine does not answer.
+pub async fn status(workspace: &Workspace, environment: &Environment) -> Result<(bool, String)> {
+    let kind = environment.kind()?;
+    if let Some(cluster) = running(workspace, environment).await? {
+        let text = format!(
+            "Kubernetes {} is up, by kind {} in {} {}\n\
+             next: cargo xtask shell, or export KUBECONFIG={}; cargo xtask cluster down removes it\n",
+            cluster.server_version,
+            kind.tool.version,
+            kind.engine.name(),
+            kind.engine.version,
+            workspace.display(&cluster.kubeconfig),
+        );
+        return Ok((true, text));
+    }
+    let text = match remains::containers(&kind.engine).await?.as_slice() {
+        [] => "no cluster of the lab is up\nnext: cargo xtask cluster up\n".to_owned(),
+        left => format!(
+            "{} is left over and can't be used as it is\n\
+             next: cargo xtask cluster up makes it anew, cargo xtask cluster down removes it\n",
+            left.join(", ")
+        ),
+    };
+    Ok((false, text))
+}
+
+impl Cluster {
+    fn at(workspace: &Workspace, environment: &Environment, name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            kubeconfig: workspace.kubeconfig(),
+            server_version: String::new(),
+            kubectl: environment.kubectl.clone(),
+            helm: environment.helm.clone(),
+            helm_home: workspace.cache.join("helm"),
+            kube_cache: workspace.cache.join("kube"),
+            kind: None,
+            reused: false,
+        }
+    }
+
+    /// A kubectl command for this cluster.
+    pub fn kubectl(&self) -> Command {
+        // Its cache of what the API server offers would else lie in the user's home.
+        Command::new(&self.kubectl.path)
+            .env("KUBECONFIG", &self.kubeconfig)
+            .env("KUBECACHEDIR", &self.kube_cache)
+    }
+
+    /// A helm command for this cluster, with helm's folders inside ours.
+    pub fn helm(&self) -> Command {
+        Command::new(&self.helm.path)
+            .env("KUBECONFIG", &self.kubeconfig)
+            .env("KUBECACHEDIR", &self.kube_cache)
+            .env("HELM_CACHE_HOME", self.helm_home.join("cache"))
+            .env("HELM_CONFIG_HOME", self.helm_home.join("config"))
+            .env("HELM_DATA_HOME", self.helm_home.join("data"))
+    }
+
+    /// What `helm upgrade` is told besides. From 4 on Helm applies on the server, which refuses what it does not know:
+    /// fetching the description of the whole API, to look for the same beforehand, takes as long as all the rest.
+    /// <https://kubernetes.io/docs/reference/using-api/server-side-apply/>
+    pub fn helm_upgrade_flags(&self) -> &'static [&'static str] {
+        if self.helm.version.major < 4 { &[] } else { &["--disable-openapi-validation"] }
+    }
+
+    /// A client of its API server.
+    ///
+    /// # Errors
+    /// The kubeconfig can't be used.
+    pub async fn client(&self) -> Result<kube::Client> {
+        ready::client(&self.kubeconfig).await
+    }
+
+    /// Loads an image archive into the node, unless the node has it: `tag` in full, as containerd keeps it
+    /// (`localhost/counter:dev`, `docker.io/library/counter:dev`), `id` the digest of the image's configuration
+    /// (`sha256:…`). True when it was loaded.
+    ///
+    /// # Errors
+    /// The node does not take it; the cluster is not made by kind here.
+    pub async fn load_image(&self, archive: &Path, tag: &str, id: &str) -> Result<bool> {
+        let Some(kind) = &self.kind else {
+            bail!(
+                "the image can't be loaded into the cluster of context {}\n\
+                 next: push it to a registry that the cluster reads, and name it in the chart's values",
+                self.name
+            );
+        };
+        if self.node_image_id(kind, tag).await.is_some_and(|known| known == id) {
+            return Ok(false);
+        }
+        kind.command()
+            .args(["load", "image-archive", "--name", CLUSTER])
+            .arg(archive)
+            .read()
+            .await
+            .with_context(|| format!("the node does not take the image {tag}"))?;
+        Ok(true)
+    }
+
+    /// The digest of the configuration of an image in the node: containerd tells that of its manifest only.
+    async fn node_image_id(&self, kind: &Kind, tag: &str) -> Option<String> {
+        let node = remains::node();
+        let in_node = |args: &[&str]| {
+            let ctr = kind.engine.command().args(["exec", &node, "ctr", "--namespace", "k8s.io"]);
+            ctr.args(args).deadline(Duration::from_secs(20))
+        };
+        let listed = in_node(&["images", "list", &format!("name=={tag}")]).read().await.ok()?;
+        let manifest = listed.split_whitespace().find(|word| word.starts_with("sha256:"))?;
+        let manifest = in_node(&["content", "get", manifest]).read().await.ok()?;
+        let manifest: serde_json::Value = serde_json::from_str(&manifest).ok()?;
+        manifest["config"]["digest"].as_str().map(str::to_owned)
+    }
+
+    /// Removes the cluster when it is ours; the user's is left as it is.
+    ///
+    /// # Errors
+    /// As [`down`].
+    pub async fn down(&self, workspace: &Workspace, progress: &Progress) -> Result<()> {
+        match &self.kind {
+            Some(_) => down(workspace, progress).await,
+            None => match std::fs::remove_file(&self.kubeconfig) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    Err(error).with_context(|| format!("cannot remove {}", self.kubeconfig.display()))
+                }
+                _ => Ok(()),
+            },
+        }
+    }
+}

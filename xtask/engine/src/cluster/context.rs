@@ -1,0 +1,94 @@
+//! A context of the user's kubeconfig: used as it is, never changed, never deleted.
+
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+
+use crate::cluster::kubectl::is_near;
+use crate::cluster::{Cluster, ready};
+use machine::command::Command;
+use machine::exit::BadInput;
+use machine::progress::Progress;
+use machine::workspace::Workspace;
+use setup::Environment;
+
+/// Copies the context alone into a kubeconfig of ours, and sees that its cluster answers.
+///
+/// # Errors
+/// There is no such context, or its cluster does not answer or has no default StorageClass.
+pub async fn context(
+    workspace: &Workspace,
+    environment: &Environment,
+    name: &str,
+    progress: &Progress,
+) -> Result<Cluster> {
+    let task = progress.start("cluster");
+    let output = Command::new(&environment.kubectl.path)
+        .args(["config", "view", "--minify", "--flatten", "--raw", "--context", name])
+        .output()
+        .await?;
+    if output.status != 0 {
+        let known = contexts(environment).await;
+        return Err(BadInput(format!(
+            "there is no context `{name}` in the kubeconfig\n{}\nnext: kubectl config get-contexts",
+            known.unwrap_or_default()
+        ))
+        .into());
+    }
+    let mut cluster = Cluster::at(workspace, environment, name);
+    write_private(&cluster.kubeconfig, &output.stdout)?;
+    let api = ready::client(&cluster.kubeconfig).await?;
+    cluster.server_version = ready::server_version(&api)
+        .await
+        .with_context(|| format!("the cluster of context {name} can't be used"))?;
+    ready::check(&api).await?;
+    if !is_near(&cluster.kubectl, &cluster.server_version) {
+        let (kubectl, server) = (&cluster.kubectl.version, &cluster.server_version);
+        progress.say(&format!("  kubectl {kubectl} is more than one minor version from Kubernetes {server}"));
+    }
+    cluster.reused = true;
+    task.done(&format!("Kubernetes {}, context {name}", cluster.server_version));
+    Ok(cluster)
+}
+
+async fn contexts(environment: &Environment) -> Option<String> {
+    let list = Command::new(&environment.kubectl.path)
+        .args(["config", "get-contexts", "--output", "name"])
+        .read()
+        .await
+        .ok()?;
+    let names: Vec<&str> = list.lines().collect();
+    (!names.is_empty()).then(|| format!("  known: {}", names.join(", ")))
+}
+
+/// Writes a file that its owner alone may read, from its first byte on.
+fn write_private(path: &Path, text: &str) -> Result<()> {
+    let write = || -> std::io::Result<()> {
+        std::fs::create_dir_all(path.parent().unwrap_or(Path::new(".")))?;
+        if path.exists() {
+            std::fs::remove_file(path)?;
+        }
+        let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+        file.write_all(text.as_bytes())
+    };
+    write().with_context(|| format!("cannot write {}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_copied_kubeconfig_is_its_owners_alone() {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lab/kubeconfig");
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, "old").unwrap();
+        write_private(&path, "new").unwrap();
+        assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "new");
+    }
+}

@@ -1,0 +1,198 @@
+//! The lab's own kind cluster: its configuration, made and unmade without a trace.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use serde::Serialize;
+
+use crate::cluster::remains;
+use machine::container::Restriction;
+use machine::workspace::{CLUSTER, Workspace};
+use setup::Kind;
+
+/// The label of the node that tells from what a cluster was made.
+pub const MADE_FROM: &str = "statefulset-lab/made-from";
+
+/// kind's configuration file, as far as it is used here.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Config {
+    kind: &'static str,
+    api_version: &'static str,
+    name: &'static str,
+    nodes: Vec<Node>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    kubeadm_config_patches: Vec<String>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Node {
+    role: &'static str,
+    image: String,
+    labels: std::collections::BTreeMap<&'static str, String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    extra_mounts: Vec<Mount>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Mount {
+    host_path: PathBuf,
+    container_path: &'static str,
+    read_only: bool,
+}
+
+/// Where OOM scores can't be lowered, systemd and containerd are told to leave them. The line in containerd's
+/// configuration is the one that the node's entrypoint changes for rootless engines, in the same way; kind's
+/// own patches would start containerd a second time.
+const CONTAINERD_KEEPS_OOM_SCORES: &str = "\
+[Service]
+OOMScoreAdjust=0
+ExecStartPre=/bin/sed -i 's/restrict_oom_score_adj = false/restrict_oom_score_adj = true/' /etc/containerd/config.toml
+";
+const KUBELET_TAKES_CGROUP_V1: &str = "kind: KubeletConfiguration\nfailCgroupV1: false\n";
+
+/// What a cluster made now would be made from; part of its node's labels.
+pub fn fingerprint(kind: &Kind) -> String {
+    use sha2::{Digest, Sha256};
+    let config = config(kind, Path::new(""), "");
+    let mut hash = Sha256::new();
+    hash.update(format!("{config:?}"));
+    hash.update(CONTAINERD_KEEPS_OOM_SCORES);
+    hash.update(kind.engine.name());
+    hash.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn config(kind: &Kind, drop_in: &Path, fingerprint: &str) -> Config {
+    let denied = &kind.engine.restrictions;
+    let oom = denied.contains(&Restriction::NoSysResource);
+    let v1 = denied.iter().any(|denied| matches!(denied, Restriction::CgroupV1 { .. }));
+    let mount = Mount {
+        host_path: drop_in.to_owned(),
+        container_path: "/etc/systemd/system/containerd.service.d/10-oom.conf",
+        read_only: true,
+    };
+    Config {
+        kind: "Cluster",
+        api_version: "kind.x-k8s.io/v1alpha4",
+        name: CLUSTER,
+        nodes: vec![Node {
+            role: "control-plane",
+            image: kind.node_image.reference.clone(),
+            labels: [(MADE_FROM, fingerprint.to_owned())].into(),
+            extra_mounts: oom.then_some(mount).into_iter().collect(),
+        }],
+        kubeadm_config_patches: v1.then(|| KUBELET_TAKES_CGROUP_V1.to_owned()).into_iter().collect(),
+    }
+}
+
+/// Makes the cluster and writes its kubeconfig, readable by its owner alone.
+///
+/// # Errors
+/// kind fails; what the node said is in the logs.
+pub async fn create(kind: &Kind, workspace: &Workspace, on_line: impl FnMut(&str)) -> Result<()> {
+    let dir = workspace.cache.join("cluster");
+    let write = |name: &str, text: &str| -> Result<PathBuf> {
+        let path = dir.join(name);
+        let written = std::fs::create_dir_all(&dir).and_then(|()| std::fs::write(&path, text));
+        written.with_context(|| format!("cannot write {}", path.display()))?;
+        Ok(path)
+    };
+    let drop_in = write("containerd-oom.conf", CONTAINERD_KEEPS_OOM_SCORES)?;
+    let config = config(kind, &drop_in, &fingerprint(kind));
+    let yaml = serde_saphyr::to_string(&config).context("cannot write kind's configuration")?;
+    let config = write("kind.yaml", &yaml)?;
+    let kubeconfig = workspace.kubeconfig();
+    std::fs::create_dir_all(&workspace.lab)
+        .with_context(|| format!("cannot make {}", workspace.lab.display()))?;
+    let log = workspace.logs().join("kind.log");
+    let created = kind
+        .command()
+        // Kept on failure, so that its node can be asked why; removed below.
+        .args(["create", "cluster", "--retain", "--name", CLUSTER, "--config"])
+        .arg(config)
+        .arg("--kubeconfig")
+        .arg(&kubeconfig)
+        .deadline(Duration::from_secs(300))
+        .logged(&log, on_line)
+        .await;
+    if let Err(error) = created {
+        let logs = export_logs(kind, workspace).await;
+        remains::remove(&kind.engine, &kubeconfig).await?;
+        let next = format!("next: cargo xtask doctor; what the node said is in {}", logs.display());
+        return Err(error.context(format!("kind could not make the cluster\n{next}")));
+    }
+    Ok(())
+}
+
+/// Keeps what the node and its pods have said, as far as it can still be had, and tells where.
+pub async fn export_logs(kind: &Kind, workspace: &Workspace) -> PathBuf {
+    let logs = workspace.logs().join("node");
+    let export = kind.command().args(["export", "logs", "--name", CLUSTER]).arg(&logs);
+    let _ = export.deadline(Duration::from_secs(60)).output().await;
+    logs
+}
+
+/// Writes the kubeconfig of the running cluster, if there is one.
+pub async fn export_kubeconfig(kind: &Kind, workspace: &Workspace) -> bool {
+    let exported = kind
+        .command()
+        .args(["export", "kubeconfig", "--name", CLUSTER, "--kubeconfig"])
+        .arg(workspace.kubeconfig())
+        .deadline(Duration::from_secs(20))
+        .output()
+        .await;
+    exported.is_ok_and(|output| output.status == 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use machine::container::Engine;
+    use machine::container::EngineKind;
+    use machine::tools::Tool;
+    use node_image::NodeImage;
+    use semver::Version;
+
+    fn kind(restrictions: Vec<Restriction>) -> Kind {
+        let engine = Engine::pretended(EngineKind::Podman, restrictions);
+        Kind {
+            tool: Tool { path: "kind".into(), version: Version::new(0, 33, 0) },
+            engine,
+            node_image: NodeImage { reference: "localhost/node:1".to_owned(), built: true },
+        }
+    }
+
+    fn yaml(restrictions: Vec<Restriction>) -> String {
+        serde_saphyr::to_string(&config(&kind(restrictions), Path::new("/cache/oom.conf"), "f00")).unwrap()
+    }
+
+    #[test]
+    fn an_ordinary_machine_gets_an_ordinary_cluster() {
+        let yaml = yaml(vec![]);
+        assert!(yaml.contains("apiVersion: kind.x-k8s.io/v1alpha4"), "{yaml}");
+        assert!(yaml.contains("statefulset-lab/made-from: f00"), "{yaml}");
+        assert!(!yaml.contains("Patches") && !yaml.contains("extraMounts"), "{yaml}");
+    }
+
+    #[test]
+    fn each_restriction_adds_its_own_settings_and_no_others() {
+        let oom = yaml(vec![Restriction::NoSysResource]);
+        assert!(oom.contains("hostPath: /cache/oom.conf"), "{oom}");
+        assert!(!oom.contains("failCgroupV1"), "{oom}");
+        let v1 = yaml(vec![Restriction::CgroupV1 { hybrid: true }]);
+        assert!(v1.contains("failCgroupV1: false") && !v1.contains("extraMounts"), "{v1}");
+    }
+
+    #[test]
+    fn another_node_image_or_restriction_is_another_cluster() {
+        let plain = fingerprint(&kind(vec![]));
+        assert_eq!(plain, fingerprint(&kind(vec![])));
+        assert_ne!(plain, fingerprint(&kind(vec![Restriction::NoSysResource])));
+        let mut other = kind(vec![]);
+        other.node_image.reference = "localhost/node:2".to_owned();
+        assert_ne!(plain, fingerprint(&other));
+    }
+}

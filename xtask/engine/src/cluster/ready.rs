@@ -1,0 +1,193 @@
+//! Waits until a cluster has what the lab needs: an API, a Ready node, names, and a default StorageClass.
+
+use std::path::Path;
+use std::pin::pin;
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow, bail};
+use futures::StreamExt;
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::Node;
+use k8s_openapi::api::storage::v1::StorageClass;
+use kube::api::ListParams;
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::runtime::{WatchStreamExt, watcher};
+use kube::{Api, Client, Config};
+
+use crate::transient;
+
+const DEFAULT_CLASS: &str = "storageclass.kubernetes.io/is-default-class";
+
+/// A client for a kubeconfig's only context.
+///
+/// # Errors
+/// The kubeconfig can't be read or used.
+pub async fn client(kubeconfig: &Path) -> Result<Client> {
+    let bad = || format!("cannot use {}", kubeconfig.display());
+    let read = Kubeconfig::read_from(kubeconfig).with_context(bad)?;
+    let config =
+        Config::from_custom_kubeconfig(read, &KubeConfigOptions::default()).await.with_context(bad)?;
+    client_of(config).with_context(bad)
+}
+
+/// A client that asks once: what is asked again, and when, is decided where it is asked.
+///
+/// # Errors
+/// The configuration can't be used.
+pub(crate) fn client_of(mut config: Config) -> kube::Result<Client> {
+    config.default_retry = false;
+    Client::try_from(config)
+}
+
+/// What the API server says it is; asked again while it does not answer yet.
+///
+/// # Errors
+/// It does not answer.
+pub(super) async fn server_version(client: &Client) -> Result<String> {
+    let answer = transient::read("ask the API server for its version", || client.apiserver_version()).await?;
+    Ok(answer.git_version)
+}
+
+/// A label of a node.
+pub(super) async fn node_label(client: &Client, node: &str, label: &str) -> Option<String> {
+    let node = Api::<Node>::all(client.clone()).get(node).await.ok()?;
+    node.metadata.labels?.remove(label)
+}
+
+/// Waits for a cluster that kind has just made. `waiting` is told what is missing.
+///
+/// # Errors
+/// Something is not there by the deadline; the error names it and what was seen last.
+pub(super) async fn wait(client: &Client, deadline: Duration, waiting: impl Fn(&str)) -> Result<()> {
+    let nodes = Api::<Node>::all(client.clone());
+    let classes = Api::<StorageClass>::all(client.clone());
+    let names = Api::<Deployment>::namespaced(client.clone(), "kube-system");
+    let storage = Api::<Deployment>::namespaced(client.clone(), "local-path-storage");
+    let ready = async {
+        let node = until(nodes, watcher::Config::default(), "a Ready node", deadline, node_is_ready);
+        let class =
+            until(classes, watcher::Config::default(), "a default StorageClass", deadline, is_default);
+        tokio::try_join!(node, class)?;
+        waiting("waits for CoreDNS and the volume provisioner");
+        let named = |name: &str| watcher::Config::default().fields(&format!("metadata.name={name}"));
+        let names = until(names, named("coredns"), "CoreDNS", deadline, is_available);
+        let storage =
+            until(storage, named("local-path-provisioner"), "the volume provisioner", deadline, is_available);
+        tokio::try_join!(names, storage)?;
+        Ok(())
+    };
+    waiting("waits for the node to be Ready");
+    ready.await
+}
+
+/// Waits for an object for which `holds` is `Ok`; its error says what is seen instead.
+async fn until<K>(
+    api: Api<K>,
+    config: watcher::Config,
+    what: &str,
+    deadline: Duration,
+    holds: impl Fn(&K) -> Result<(), String>,
+) -> Result<()>
+where
+    K: kube::Resource + Clone + std::fmt::Debug + Send + serde::de::DeserializeOwned + 'static,
+{
+    let mut last = "nothing of the kind".to_owned();
+    // The watcher starts over by itself when the API server refuses or ends a watch.
+    let mut events = pin!(watcher(api, config).default_backoff().applied_objects());
+    let watched = async {
+        while let Some(event) = events.next().await {
+            match event {
+                Ok(object) => match holds(&object) {
+                    Ok(()) => return true,
+                    Err(seen) => last = seen,
+                },
+                Err(error) => last = error.to_string(),
+            }
+        }
+        false
+    };
+    if matches!(tokio::time::timeout(deadline, watched).await, Ok(true)) {
+        return Ok(());
+    }
+    bail!(
+        "the cluster has no {what} after {} s\n  last seen: {last}\n\
+         next: cargo xtask shell, then kubectl get events --all-namespaces",
+        deadline.as_secs(),
+    )
+}
+
+fn node_is_ready(node: &Node) -> Result<(), String> {
+    let conditions = node.status.iter().flat_map(|status| status.conditions.iter().flatten());
+    match conditions.into_iter().find(|condition| condition.type_ == "Ready") {
+        Some(condition) if condition.status == "True" => Ok(()),
+        Some(condition) => Err(condition.message.clone().unwrap_or_else(|| "not Ready".to_owned())),
+        None => Err("a node without a Ready condition".to_owned()),
+    }
+}
+
+fn is_default(class: &StorageClass) -> Result<(), String> {
+    let annotations = class.metadata.annotations.as_ref();
+    match annotations.and_then(|all| all.get(DEFAULT_CLASS)).map(String::as_str) {
+        Some("true") => Ok(()),
+        _ => Err(format!("{}, which is not the default", class.metadata.name.as_deref().unwrap_or_default())),
+    }
+}
+
+fn is_available(deployment: &Deployment) -> Result<(), String> {
+    let status = deployment.status.as_ref();
+    let available = status.and_then(|status| status.available_replicas).unwrap_or(0);
+    // One of CoreDNS' two answers as well as both: the second one need not be waited for.
+    if available > 0 {
+        return Ok(());
+    }
+    let conditions = status.iter().flat_map(|status| status.conditions.iter().flatten());
+    let messages: Vec<&str> = conditions.filter_map(|condition| condition.message.as_deref()).collect();
+    Err(messages.join("; "))
+}
+
+/// Whether a cluster that is not ours has what the lab needs; nothing is waited for.
+///
+/// # Errors
+/// It has no default StorageClass.
+pub(super) async fn check(client: &Client) -> Result<()> {
+    let (classes, all) = (Api::<StorageClass>::all(client.clone()), ListParams::default());
+    let classes = transient::read("list the storage classes", || classes.list(&all)).await?;
+    classes.iter().any(|class| is_default(class).is_ok()).then_some(()).ok_or_else(|| {
+        anyhow!("the cluster has no default StorageClass\nnext: name one in the chart's values: persistence.storageClass")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use k8s_openapi::api::apps::v1::DeploymentStatus;
+
+    #[test]
+    fn a_node_is_ready_when_its_condition_says_so_and_not_before() {
+        let node = |status: &str| -> Node {
+            serde_json::from_value(serde_json::json!({
+                "status": { "conditions": [{ "type": "Ready", "status": status, "message": "kubelet says" }] }
+            }))
+            .unwrap()
+        };
+        assert_eq!(node_is_ready(&node("True")), Ok(()));
+        assert_eq!(node_is_ready(&node("False")), Err("kubelet says".to_owned()));
+        assert!(node_is_ready(&Node::default()).is_err());
+    }
+
+    #[test]
+    fn a_deployment_counts_with_its_first_available_pod() {
+        let mut deployment = Deployment::default();
+        assert!(is_available(&deployment).is_err());
+        deployment.status = Some(DeploymentStatus { available_replicas: Some(1), ..Default::default() });
+        assert_eq!(is_available(&deployment), Ok(()));
+    }
+
+    #[test]
+    fn a_storage_class_is_the_default_by_its_annotation() {
+        let mut class = StorageClass::default();
+        assert!(is_default(&class).is_err());
+        class.metadata.annotations = Some([(DEFAULT_CLASS.to_owned(), "true".to_owned())].into());
+        assert_eq!(is_default(&class), Ok(()));
+    }
+}

@@ -1,0 +1,362 @@
+//! Runs for tests: a small lab, a record in which all holds, and one with a failed claim and a broken experiment.
+
+use serde_json::{Value, json};
+
+use model::record::*;
+use model::spec::{LabSpec, Step};
+
+pub(crate) const LAB: &str = include_str!("fixture/lab.yaml");
+pub(crate) const PAGE: &str = include_str!("fixture/page.md");
+
+/// The lab and a run of it in which every claim holds.
+pub(crate) fn passing() -> (LabSpec, Record) {
+    let lab: LabSpec = serde_saphyr::from_str(LAB).expect("the fixture is a lab");
+    let mut record = record(&lab);
+    let persistence = &mut record.experiments[0];
+    persistence.commands("install-1", [command("helm upgrade --install counter chart --namespace persistence", "Release \"counter\" does not exist. Installing it now.\nNAME: counter\nLAST DEPLOYED: Sat Nov 21 16:37:12 2026\nNAMESPACE: persistence\nSTATUS: deployed\nREVISION: 1\n")]);
+    persistence.commands("visits", [command("curl --silent http://127.0.0.1:41873/", "7\n")]);
+    persistence.commands("before", [command("kubectl get pods --output wide --namespace persistence", "NAME        READY   STATUS    RESTARTS     AGE   IP           NODE\ncounter-0   1/1     Running   0            9s    10.244.0.5   statefulset-lab-control-plane\ncounter-1   1/1     Running   1 (3s ago)   12s   10.244.0.16  statefulset-lab-control-plane\n")]);
+    persistence.commands(
+        "counts",
+        [
+            command("kubectl exec counter-0 --namespace persistence -- cat /data/visits", "7\n"),
+            command("kubectl exec counter-1 --namespace persistence -- cat /data/visits", "3\n"),
+        ],
+    );
+    persistence.commands(
+        "run-5",
+        [command("kubectl delete pod counter-0 --namespace persistence", "pod \"counter-0\" deleted\n")],
+    );
+    persistence.commands(
+        "counts-after",
+        [command("kubectl exec counter-0 --namespace persistence -- cat /data/visits", "7\n")],
+    );
+    persistence.timeline = [
+        life(
+            "counter-0",
+            "uid-a",
+            "counter-6d4b9c7f8",
+            &[
+                ("created", 900),
+                ("scheduled", 950),
+                ("running", 1800),
+                ("ready", 2300),
+                ("terminating", 5200),
+                ("deleted", 5900),
+            ],
+        ),
+        life(
+            "counter-1",
+            "uid-b",
+            "counter-6d4b9c7f8",
+            &[
+                ("created", 2320),
+                ("scheduled", 2350),
+                ("running", 3000),
+                ("restarted", 3400),
+                ("running", 3600),
+                ("ready", 3900),
+            ],
+        ),
+        life(
+            "counter-0",
+            "uid-c",
+            "counter-6d4b9c7f8",
+            &[("created", 5910), ("scheduled", 5920), ("running", 6700), ("ready", 7200)],
+        ),
+        volume("data-counter-0", &[("created", 890), ("bound", 1400)]),
+        volume("data-counter-1", &[("created", 2310), ("bound", 2700)]),
+    ]
+    .concat();
+    persistence.timeline.sort_by_key(|transition| transition.at_ms);
+    persistence.values(
+        "count-survives",
+        &[
+            ("int(counts[\"counter-0\"].stdout)", json!(7)),
+            ("int(counts_after[\"counter-0\"].stdout)", json!(7)),
+        ],
+    );
+    persistence.values(
+        "new-pod",
+        &[("before.pods[\"counter-0\"].metadata.uid", json!("0f8fad5b-d9cb-469f-a165-70867728950e"))],
+    );
+
+    let rolling = &mut record.experiments[1];
+    rolling.commands(
+        "install-1",
+        [command("helm upgrade --install counter chart --namespace rolling-update", "NAME: counter\n")],
+    );
+    rolling.commands("upgrade", [command("helm upgrade counter chart --reuse-values --set podAnnotations.round=2 --namespace rolling-update", "Release \"counter\" has been upgraded. Happy Helming!\n")]);
+    rolling.commands("revisions", [command("kubectl get controllerrevisions --namespace rolling-update", "NAME                 CONTROLLER                     REVISION   AGE\ncounter-5c9f7b8d4f   statefulset.apps/counter       2          4s\ncounter-6d4b9c7f8    statefulset.apps/counter       1          14s\n")]);
+    rolling.timeline = [
+        life(
+            "counter-0",
+            "uid-a",
+            "counter-6d4b9c7f8",
+            &[
+                ("created", 700),
+                ("scheduled", 710),
+                ("running", 1500),
+                ("ready", 2000),
+                ("terminating", 8200),
+                ("deleted", 8900),
+            ],
+        ),
+        life(
+            "counter-1",
+            "uid-b",
+            "counter-6d4b9c7f8",
+            &[
+                ("created", 2020),
+                ("scheduled", 2040),
+                ("running", 2700),
+                ("ready", 3300),
+                ("terminating", 5600),
+                ("deleted", 6300),
+            ],
+        ),
+        life(
+            "counter-1",
+            "uid-c",
+            "counter-5c9f7b8d4f",
+            &[
+                ("created", 6310),
+                ("scheduled", 6320),
+                ("running", 7400),
+                ("ready", 8100),
+                ("unready", 9000),
+                ("ready", 9600),
+            ],
+        ),
+        life(
+            "counter-0",
+            "uid-d",
+            "counter-5c9f7b8d4f",
+            &[("created", 8910), ("scheduled", 8920), ("running", 9800), ("ready", 10400)],
+        ),
+    ]
+    .concat();
+    rolling.timeline.sort_by_key(|transition| transition.at_ms);
+    rolling.values(
+        "reverse-order",
+        &[("timeline.filter(t, t.what == \"ready\").map(t, t.name)", json!(["counter-1", "counter-0"]))],
+    );
+
+    let dns = &mut record.experiments[2];
+    dns.commands(
+        "install-1",
+        [command("helm upgrade --install counter chart --namespace dns", "NAME: counter\n")],
+    );
+    dns.commands("lookups", [command("kubectl exec counter-0 --namespace dns -- nslookup counter-1.counter-headless", "Server:\t\t10.96.0.10\nAddress:\t10.96.0.10:53\n\nName:\tcounter-1.counter-headless.dns.svc.cluster.local\nAddress: 10.244.0.9\n\n")]);
+    dns.values(
+        "resolves",
+        &[("lookups[\"counter-0\"][\"counter-1.counter-headless\"].addresses", json!(["10.244.0.9"]))],
+    );
+    (lab, record)
+}
+
+/// The lab and a run of it in which a claim fails and an experiment breaks.
+pub(crate) fn failing() -> (LabSpec, Record) {
+    let (lab, mut record) = passing();
+    let persistence = &mut record.experiments[0];
+    persistence.commands(
+        "counts-after",
+        [command("kubectl exec counter-0 --namespace persistence -- cat /data/visits", "0\n")],
+    );
+    persistence.values(
+        "count-survives",
+        &[
+            ("int(counts[\"counter-0\"].stdout)", json!(7)),
+            ("int(counts_after[\"counter-0\"].stdout)", json!(0)),
+        ],
+    );
+    persistence.claim("count-survives").verdict = Verdict::Fails;
+    persistence.diagnostics = vec![
+        command(
+            "kubectl get events --namespace persistence",
+            "LAST SEEN   TYPE      REASON         OBJECT          MESSAGE\n4s          Warning   FailedMount    pod/counter-0   MountVolume.SetUp failed for volume \"data\": <script>alert(1)</script>\n2s          Normal    Killing        pod/counter-0   Stopping container counter\n",
+        ),
+        command(
+            "kubectl logs counter-0 --namespace persistence",
+            "{\"level\":\"INFO\",\"message\":\"no count at /data/visits, starting at 0\"}\n",
+        ),
+    ];
+    let rolling = &mut record.experiments[1];
+    rolling.failure = Some("step `upgrade`: statefulset rolling-update/counter was not rolled out within 90 s\n  last seen: 1 of 2 pods updated; counter-1 Pending, ErrImagePull: not found\n  next:      cargo xtask lab --only rolling-update --keep".to_owned());
+    rolling.steps.truncate(2);
+    rolling.steps[1].error = Some("not rolled out within 90 s".to_owned());
+    for claim in &mut rolling.claims {
+        claim.verdict = Verdict::NotJudged;
+        claim.values.clear();
+        claim.message = Some("step `upgrade` failed before it could be judged".to_owned());
+    }
+    rolling.diagnostics = vec![command(
+        "kubectl get events --namespace rolling-update",
+        "LAST SEEN   TYPE      REASON    OBJECT          MESSAGE\n9s          Warning   Failed    pod/counter-1   Failed to pull image \"counter:none\": not found\n",
+    )];
+    let claim = record.experiments[2].claim("resolves");
+    claim.verdict = Verdict::Skipped;
+    claim.message = Some("needs cluster DNS".to_owned());
+    (lab, record)
+}
+
+/// A command that succeeded.
+pub(crate) fn command(line: &str, stdout: &str) -> CommandRecord {
+    CommandRecord {
+        argv: shell_words::split(line).expect("the fixture's command line is one"),
+        status: 0,
+        duration_ms: 120,
+        stdout: stdout.to_owned(),
+        stderr: String::new(),
+        before: Vec::new(),
+    }
+}
+
+/// A record that is written by hand.
+pub(crate) trait Written {
+    /// Gives the step of that name these commands.
+    fn commands<const N: usize>(&mut self, step: &str, commands: [CommandRecord; N]);
+    /// The step of that name.
+    fn step(&mut self, name: &str) -> &mut StepRecord;
+    /// The claim of that id.
+    fn claim(&mut self, id: &str) -> &mut ClaimRecord;
+    /// Gives the claim of that id these values.
+    fn values(&mut self, claim: &str, values: &[(&str, Value)]);
+}
+
+impl Written for ExperimentRecord {
+    fn commands<const N: usize>(&mut self, step: &str, commands: [CommandRecord; N]) {
+        self.step(step).commands = commands.into();
+    }
+
+    fn step(&mut self, name: &str) -> &mut StepRecord {
+        self.steps.iter_mut().find(|step| step.name == name).expect("the fixture has the step")
+    }
+
+    fn claim(&mut self, id: &str) -> &mut ClaimRecord {
+        self.claims.iter_mut().find(|claim| claim.id == id).expect("the fixture has the claim")
+    }
+
+    fn values(&mut self, claim: &str, values: &[(&str, Value)]) {
+        self.claim(claim).values = values
+            .iter()
+            .map(|(part, value)| Seen { part: (*part).to_owned(), value: value.clone() })
+            .collect();
+    }
+}
+
+fn record(lab: &LabSpec) -> Record {
+    Record {
+        format: FORMAT,
+        lab: lab.lab.clone(),
+        title: lab.title.clone(),
+        started_at: "2026-11-21T16:37:12Z".to_owned(),
+        duration_ms: 31_400,
+        versions: [
+            ("kubernetes", "v1.37.0"),
+            ("kind", "v0.33.0"),
+            ("helm", "v4.0.1"),
+            ("revision", "4b3f5e2 (clean)"),
+        ]
+        .map(|(name, version)| (name.to_owned(), version.to_owned()))
+        .into(),
+        stages: [("build", 2_100), ("cluster", 12_000), ("experiments", 17_300)]
+            .map(|(name, duration_ms)| Stage { name: name.to_owned(), duration_ms })
+            .into(),
+        engine_share: 0.012,
+        rubric: lab
+            .rubric
+            .iter()
+            .map(|criterion| Criterion {
+                id: criterion.id.clone(),
+                title: criterion.title.clone(),
+                points: criterion.points,
+                sections: criterion.sections.clone(),
+            })
+            .collect(),
+        experiments: lab
+            .experiments
+            .iter()
+            .enumerate()
+            .map(|(place, experiment)| ExperimentRecord {
+                id: experiment.id.clone(),
+                question: experiment.question.clone(),
+                declared: super::stale::digest(experiment),
+                namespace: experiment.id.clone(),
+                started_ms: 14_100 + 200 * place as u64,
+                duration_ms: 11_000,
+                engine_ms: 40,
+                steps: experiment
+                    .steps
+                    .iter()
+                    .enumerate()
+                    .map(|(place, step)| step_record(place, step))
+                    .collect(),
+                timeline: Vec::new(),
+                claims: experiment
+                    .claims
+                    .iter()
+                    .map(|claim| ClaimRecord {
+                        id: claim.id.clone(),
+                        says: claim.says.clone(),
+                        criterion: claim.criterion.clone(),
+                        points: claim.points,
+                        source: claim.source.clone(),
+                        expect: claim.expect.clone(),
+                        verdict: Verdict::Holds,
+                        values: Vec::new(),
+                        message: None,
+                    })
+                    .collect(),
+                skipped: None,
+                failure: None,
+                diagnostics: Vec::new(),
+            })
+            .collect(),
+        broke: None,
+    }
+}
+
+fn step_record(place: usize, step: &Step) -> StepRecord {
+    let started_ms = 600 + 1_500 * place as u64;
+    StepRecord {
+        name: step.label(place),
+        kind: step.kind().to_owned(),
+        values: super::stale::values(step),
+        started_ms,
+        ended_ms: started_ms + 1_200,
+        engine_ms: 10,
+        commands: Vec::new(),
+        error: None,
+    }
+}
+
+fn life(name: &str, uid: &str, revision: &str, steps: &[(&str, u64)]) -> Vec<Transition> {
+    transitions("Pod", name, uid, Some(revision), steps)
+}
+
+fn volume(name: &str, steps: &[(&str, u64)]) -> Vec<Transition> {
+    transitions("PersistentVolumeClaim", name, name, None, steps)
+}
+
+fn transitions(
+    kind: &str,
+    name: &str,
+    uid: &str,
+    revision: Option<&str>,
+    steps: &[(&str, u64)],
+) -> Vec<Transition> {
+    steps
+        .iter()
+        .map(|(what, at_ms)| Transition {
+            at_ms: *at_ms,
+            kind: kind.to_owned(),
+            name: name.to_owned(),
+            uid: uid.to_owned(),
+            what: (*what).to_owned(),
+            resource_version: (1_000 + at_ms).to_string(),
+            revision: revision.map(str::to_owned),
+            detail: None,
+        })
+        .collect()
+}

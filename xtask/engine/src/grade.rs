@@ -1,0 +1,69 @@
+//! `grade`: the charts of others, what each of them earns, and why not more.
+
+mod names;
+mod table;
+
+use anyhow::Result;
+use serde_json::json;
+
+use crate::evidence::grade::Outcome;
+use crate::lab::Lab;
+use crate::run::journal::Finding;
+use crate::run::subject::{Subject, values_of};
+use cli::{GradeArgs, OutputArg};
+use machine::exit::Exit;
+use machine::progress::paint::Paint;
+use machine::workspace::Workspace;
+
+/// The charts that the command line names, each under a name of its own.
+///
+/// # Errors
+/// A lab that makes no sense, an experiment or a chart that isn't there, a chart named twice.
+pub fn subjects(workspace: &Workspace, args: &GradeArgs) -> Result<Vec<Subject>> {
+    let lab = Lab::of(workspace, args.run.lab.as_deref())?;
+    let experiments = lab.choose(&args.run.only)?;
+    let room = names::room(&lab.spec.lab, experiments.iter().map(|experiment| experiment.id.as_str()))?;
+    let values = values_of(args.run.values.as_deref())?;
+    let folder = workspace.lab.join("grade");
+    let named = names::names(&args.charts, room)?.into_iter().zip(&args.charts);
+    named
+        .map(|(name, chart)| {
+            let lab = lab.with_chart(chart)?;
+            Ok(Subject::named(&name, lab, &args.run.only, values.clone(), &folder))
+        })
+        .collect()
+}
+
+/// The points of every chart and what they lack, and how the program ends.
+///
+/// # Errors
+/// When stdout can't be written.
+pub fn conclude(
+    workspace: &Workspace,
+    args: &GradeArgs,
+    subjects: &[Subject],
+    findings: &[Finding],
+) -> Result<Exit> {
+    let graded: Vec<table::Graded<'_>> = subjects
+        .iter()
+        .zip(&args.charts)
+        .zip(findings)
+        .map(|((subject, chart), finding)| table::Graded {
+            name: subject.name.as_deref().unwrap_or_default(),
+            chart,
+            report: subject.folder.join("report.html"),
+            summary: &finding.written.summary,
+        })
+        .collect();
+    match args.run.output {
+        OutputArg::Text => println!("\n{}", table::text(&graded, workspace, Paint::stdout()).trim_end()),
+        OutputArg::Json => {
+            let charts = graded.iter().map(|graded| {
+                json!({"name": graded.name, "chart": graded.chart, "report": graded.report, "summary": graded.summary})
+            });
+            println!("{}", serde_json::to_string_pretty(&charts.collect::<Vec<_>>())?);
+        }
+    }
+    let all_hold = findings.iter().all(|finding| finding.written.grade.outcome == Outcome::Holds);
+    Ok(if all_hold { Exit::Holds } else { Exit::ClaimFails })
+}

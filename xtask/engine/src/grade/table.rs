@@ -1,0 +1,147 @@
+//! The table of graded charts: a line for each, its points by criterion, and below it what fails and why.
+
+use std::path::{Path, PathBuf};
+
+use crate::evidence::grade::{CriterionGrade, Outcome};
+use crate::evidence::summary::{Failure, Summary};
+use machine::progress::paint::Paint;
+use machine::workspace::Workspace;
+use model::record::written;
+use model::text::shortened;
+
+/// Why a claim fails is told in a line of up to this many characters; the report has all of it.
+const LINE_CHARS: usize = 240;
+/// A value that is longer is a whole object.
+const VALUE_CHARS: usize = 80;
+
+/// A chart that was graded.
+pub(super) struct Graded<'a> {
+    /// Its name in this run.
+    pub(super) name: &'a str,
+    /// The chart, as the command line names it.
+    pub(super) chart: &'a Path,
+    /// Its report.
+    pub(super) report: PathBuf,
+    /// What came of it.
+    pub(super) summary: &'a Summary,
+}
+
+/// The table as text.
+pub(super) fn text(graded: &[Graded<'_>], workspace: &Workspace, paint: Paint) -> String {
+    let Some(first) = graded.first() else { return String::new() };
+    let criteria = || first.summary.grade.criteria.iter();
+    let mut rows = vec![vec!["chart".to_owned(), "points".to_owned()]];
+    rows[0].extend(criteria().map(|criterion| criterion.id.clone()));
+    for chart in graded {
+        let grade = &chart.summary.grade;
+        let mut row = vec![chart.name.to_owned(), points(grade.points, grade.of - grade.not_run)];
+        row.extend(grade.criteria.iter().map(of_criterion));
+        rows.push(row);
+    }
+    let widths: Vec<usize> = (0..rows[0].len())
+        .map(|at| rows.iter().map(|row| row[at].chars().count()).max().unwrap_or(0))
+        .collect();
+    let line = |row: &[String]| {
+        let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}"));
+        cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
+    };
+    let mut out = format!("  {}\n", paint.dim(&line(&rows[0])));
+    for (chart, row) in graded.iter().zip(&rows[1..]) {
+        let holds = chart.summary.grade.outcome == Outcome::Holds;
+        let mark = if holds { paint.good("✓") } else { paint.bad("✗") };
+        out += &format!("{mark} {}\n", line(row));
+    }
+    for chart in graded.iter().filter(|chart| !chart.summary.failures.is_empty()) {
+        let report = workspace.display(&chart.report);
+        out += &format!("\n{}: {report}\n", paint.strong(chart.name));
+        for line in told(&chart.summary.failures) {
+            out += &format!("  {line}\n");
+        }
+    }
+    out
+}
+
+/// A line for each failure. What a whole chart fails for is told once, not with every experiment.
+fn told(failures: &[Failure]) -> Vec<String> {
+    let mut lines: Vec<(String, String)> = Vec::new();
+    for failure in failures {
+        let (place, why) = (place(failure), why(failure));
+        match lines.iter_mut().find(|(_, known)| *known == why && failure.claim.is_none()) {
+            Some((places, _)) => *places += &format!(", {place}"),
+            None => lines.push((place, why)),
+        }
+    }
+    lines.into_iter().map(|(places, why)| format!("{places}: {why}")).collect()
+}
+
+fn place(failure: &Failure) -> String {
+    match &failure.claim {
+        Some(claim) => format!("{} · {claim}", failure.experiment),
+        None => failure.experiment.clone(),
+    }
+}
+
+/// Why, in a line: what was seen, or what the engine says of it.
+fn why(failure: &Failure) -> String {
+    let text = match (&failure.claim, &failure.message) {
+        // Of a tool that failed its complaint is shown, not its command line.
+        (None, _) => {
+            let complaint = failure.says.lines().find(|line| line.to_lowercase().starts_with("error: "));
+            complaint.unwrap_or(&failure.says).to_owned()
+        }
+        (_, Some(message)) => message.clone(),
+        (_, None) => seen(failure),
+    };
+    // What a chart makes a tool print must not move the cursor of whoever reads it.
+    let words = text.split(|c: char| c.is_whitespace() || c.is_control()).filter(|word| !word.is_empty());
+    shortened(&words.collect::<Vec<_>>().join(" "), LINE_CHARS)
+}
+
+/// The values that were seen; whole objects only where there is nothing shorter.
+fn seen(failure: &Failure) -> String {
+    let values: Vec<(&str, String)> =
+        failure.seen.iter().map(|seen| (seen.part.as_str(), seen.value.to_string())).collect();
+    let short = |(_, value): &&(&str, String)| value.len() <= VALUE_CHARS;
+    let any_short = values.iter().any(|value| short(&value));
+    let shown = values.iter().filter(|value| !any_short || short(value));
+    shown.map(|(part, value)| format!("{part} = {value}")).collect::<Vec<_>>().join(", ")
+}
+
+fn of_criterion(criterion: &CriterionGrade) -> String {
+    let of = criterion.of - criterion.not_run;
+    // Nothing of it was looked at.
+    if of < 0.005 { "–".to_owned() } else { points(criterion.points, of) }
+}
+
+fn points(points: f64, of: f64) -> String {
+    format!("{} of {}", written(points), written(of))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::evidence::{fixture, grade};
+
+    #[test]
+    fn the_table_has_a_line_for_each_chart_and_tells_why_points_are_lost() {
+        let workspace = Workspace::discover().unwrap();
+        let summary = |(lab, record)| {
+            let grade = grade::grade(&lab, &record, None::<&grade::Headings>);
+            Summary::of(&lab, &record, &grade)
+        };
+        let (good, bad, mut torn) =
+            (summary(fixture::passing()), summary(fixture::failing()), summary(fixture::failing()));
+        for failure in &mut torn.failures {
+            failure.claim = None;
+            failure.says = "`helm upgrade` ended with status 1\nError: no\u{1b}[2J".to_owned();
+        }
+        let graded = [("green", &good), ("red", &bad), ("white", &torn)];
+        let graded = graded.map(|(name, summary)| Graded {
+            name,
+            chart: Path::new(name),
+            report: workspace.root.join("target/lab/grade").join(name).join("report.html"),
+            summary,
+        });
+        insta::assert_snapshot!(text(&graded, &workspace, Paint::none()));
+    }
+}

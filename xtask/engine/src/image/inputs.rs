@@ -1,0 +1,137 @@
+//! What the image is made of, as one fingerprint: while it stays the same, the archive that is there is the one
+//! that would be built.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use sha2::{Digest, Sha256};
+
+use machine::command::Command;
+use machine::digest::sha256;
+
+/// What of the checkout goes into the image. A path that isn't there is as good as an empty one.
+const SOURCES: [&str; 5] = ["app", "Cargo.toml", "Cargo.lock", "rust-toolchain.toml", ".cargo/config.toml"];
+
+/// Everything of one build that may change, fed to it piece by piece.
+pub(super) struct Fingerprint(Sha256);
+
+impl Fingerprint {
+    /// Starts with the sources in `root` and with the code that builds.
+    ///
+    /// # Errors
+    /// When a source can't be read.
+    pub(super) fn of_sources(root: &Path, builder_code: &str) -> Result<Self> {
+        let mut fingerprint = Self(Sha256::new());
+        fingerprint.add("builder", builder_code.as_bytes());
+        for source in SOURCES {
+            for file in files_below(&root.join(source))? {
+                let content =
+                    std::fs::read(&file).with_context(|| format!("cannot read {}", file.display()))?;
+                let name = file.strip_prefix(root).unwrap_or(&file).to_string_lossy().into_owned();
+                fingerprint.add(&name, &content);
+            }
+        }
+        Ok(fingerprint)
+    }
+
+    /// Adds one more thing the image depends on. Lengths keep two neighbours from passing for one another.
+    pub(super) fn add(&mut self, name: &str, content: &[u8]) {
+        for part in [name.as_bytes(), content] {
+            self.0.update((part.len() as u64).to_le_bytes());
+            self.0.update(part);
+        }
+    }
+
+    /// The fingerprint in hexadecimal.
+    pub(super) fn finish(self) -> String {
+        sha256(&self.0.finalize())
+    }
+}
+
+/// The files at or below `path`, sorted.
+fn files_below(path: &Path) -> Result<Vec<PathBuf>> {
+    if path.is_file() {
+        return Ok(vec![path.to_owned()]);
+    }
+    if !path.exists() {
+        return Ok(vec![]);
+    }
+    let mut files = vec![];
+    let at = || format!("cannot list {}", path.display());
+    let mut entries =
+        std::fs::read_dir(path).with_context(at)?.collect::<Result<Vec<_>, _>>().with_context(at)?;
+    entries.sort_by_key(std::fs::DirEntry::file_name);
+    for entry in entries {
+        files.extend(files_below(&entry.path())?);
+    }
+    Ok(files)
+}
+
+/// The last commit that changed what the image is made of, `-dirty` when the checkout has changes to it that are
+/// in no commit, `unknown` outside git. Not HEAD: a commit to the docs is no reason for another image.
+pub(super) async fn revision(root: &Path) -> String {
+    let git = |args: &[&str]| {
+        Command::new("git").args(args).arg("--").args(SOURCES).env("GIT_OPTIONAL_LOCKS", "0").dir(root)
+    };
+    let (commit, changes) = (git(&["log", "-1", "--format=%H"]), git(&["status", "--porcelain"]));
+    match tokio::join!(commit.read(), changes.read()) {
+        (Ok(commit), Ok(changes)) if !commit.trim().is_empty() => {
+            let mark = if changes.trim().is_empty() { "" } else { "-dirty" };
+            format!("{}{mark}", commit.trim())
+        }
+        _ => "unknown".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fingerprint(root: &Path) -> String {
+        Fingerprint::of_sources(root, "code").unwrap().finish()
+    }
+
+    #[test]
+    fn a_changed_added_or_renamed_source_changes_it_and_a_page_does_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path();
+        std::fs::create_dir_all(root.join("app/src")).unwrap();
+        std::fs::write(root.join("app/src/main.rs"), "fn main() {}").unwrap();
+        let first = fingerprint(root);
+        std::fs::write(root.join("README.md"), "a page").unwrap();
+        assert_eq!(fingerprint(root), first);
+        std::fs::write(root.join("app/src/lib.rs"), "").unwrap();
+        let added = fingerprint(root);
+        std::fs::rename(root.join("app/src/lib.rs"), root.join("app/src/bib.rs")).unwrap();
+        let renamed = fingerprint(root);
+        std::fs::write(root.join("app/src/bib.rs"), "//").unwrap();
+        let all = [first, added, renamed, fingerprint(root)];
+        for (i, one) in all.iter().enumerate() {
+            assert!(!all[..i].contains(one), "step {i} changed nothing");
+        }
+    }
+
+    #[tokio::test]
+    async fn the_revision_is_the_last_commit_to_the_sources() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path();
+        assert_eq!(revision(root).await, "unknown");
+        let git = async |args: &[&str]| {
+            let who = ["-c", "user.name=test", "-c", "user.email=test@example.org"];
+            Command::new("git").args(who).args(args).dir(root).read().await.unwrap()
+        };
+        std::fs::create_dir(root.join("app")).unwrap();
+        std::fs::write(root.join("app/main.rs"), "").unwrap();
+        git(&["init", "--quiet"]).await;
+        git(&["add", "."]).await;
+        git(&["commit", "--quiet", "--message", "app"]).await;
+        let first = revision(root).await;
+        assert_eq!(first.len(), 40, "{first}");
+        std::fs::write(root.join("README.md"), "a page").unwrap();
+        git(&["add", "."]).await;
+        git(&["commit", "--quiet", "--message", "page"]).await;
+        assert_eq!(revision(root).await, first);
+        std::fs::write(root.join("app/main.rs"), "//").unwrap();
+        assert_eq!(revision(root).await, format!("{first}-dirty"));
+    }
+}

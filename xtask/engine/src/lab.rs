@@ -1,0 +1,159 @@
+//! The declared lab: its file as types, its expressions, its conditions, and the chart it is about.
+
+pub mod schema;
+pub mod target;
+
+use std::fmt::Write;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+
+use crate::evidence::Paths;
+use machine::exit::BadInput;
+use machine::workspace::Workspace;
+use model::load;
+use model::record::written;
+use model::spec::{Experiment, LabSpec};
+
+/// The lab that is run when none is named, and whose evidence is committed.
+pub const SHIPPED: &str = "docs/labs/statefulset.yaml";
+
+/// A lab that was loaded and found sound.
+#[derive(Debug, Clone)]
+pub struct Lab {
+    /// The file it was read from.
+    pub path: PathBuf,
+    /// What the file says.
+    pub spec: LabSpec,
+    /// Whether it is the one whose evidence is committed.
+    pub shipped: bool,
+    /// Whether it is put to another chart than its own.
+    pub foreign: bool,
+}
+
+impl Lab {
+    /// The lab of this file, or the shipped one.
+    ///
+    /// # Errors
+    /// A lab file that can't be read or makes no sense.
+    pub fn of(workspace: &Workspace, file: Option<&Path>) -> Result<Self> {
+        let shipped = workspace.root.join(SHIPPED);
+        let path = file.unwrap_or(&shipped);
+        let spec = load::load(path).map_err(|unsound| BadInput(unsound.0))?;
+        Ok(Self { shipped: same_file(path, &shipped), path: path.to_owned(), spec, foreign: false })
+    }
+
+    /// The same lab, put to another chart.
+    ///
+    /// # Errors
+    /// The folder we are in is gone.
+    pub fn with_chart(&self, chart: &Path) -> Result<Self> {
+        let absolute = std::path::absolute(chart).with_context(|| format!("chart {}", chart.display()))?;
+        let mut lab = Self { foreign: true, ..self.clone() };
+        lab.spec.target.chart = absolute.to_string_lossy().into_owned();
+        Ok(lab)
+    }
+
+    /// The shipped lab.
+    ///
+    /// # Errors
+    /// As [`Lab::of`].
+    pub fn shipped(workspace: &Workspace) -> Result<Self> {
+        Self::of(workspace, None)
+    }
+
+    /// The chart's folder or archive, without the detours of a relative path.
+    pub fn chart(&self) -> PathBuf {
+        let folder = self.path.parent().unwrap_or(Path::new(".")).join(&self.spec.target.chart);
+        folder.canonicalize().unwrap_or(folder)
+    }
+
+    /// Where its evidence goes. Its page is `docs/<LAB>.md`, where there is one, and tells of its own chart.
+    pub fn paths(&self, workspace: &Workspace) -> Paths {
+        let page = workspace.root.join("docs").join(format!("{}.md", self.spec.lab.to_uppercase()));
+        let page = Some(page).filter(|page| !self.foreign && page.is_file());
+        Paths { foreign: self.foreign, ..Paths::of(&workspace.root, &self.path, &self.spec, page) }
+    }
+
+    /// The experiments with these ids, or all of them when none is named.
+    ///
+    /// # Errors
+    /// A name that no experiment has.
+    pub fn choose(&self, only: &[String]) -> Result<Vec<&Experiment>> {
+        let all = &self.spec.experiments;
+        let ids: Vec<&str> = all.iter().map(|experiment| experiment.id.as_str()).collect();
+        if let Some(name) = only.iter().find(|name| !ids.contains(&name.as_str())) {
+            let hint = load::nearest(name, &ids)
+                .map(|near| format!(" (did you mean `{near}`?)"))
+                .unwrap_or_default();
+            return Err(BadInput(format!(
+                "no experiment is called `{name}`{hint}\nthere are: {}",
+                ids.join(", ")
+            ))
+            .into());
+        }
+        Ok(all.iter().filter(|experiment| only.is_empty() || only.contains(&experiment.id)).collect())
+    }
+
+    /// The fields of `target` that its expressions read.
+    pub fn target_fields(&self) -> Vec<String> {
+        load::target_fields(&self.spec)
+    }
+
+    /// Experiments, claims and points, to be read.
+    pub fn list(&self) -> String {
+        let mut text = format!("{}\n", self.spec.title);
+        for experiment in &self.spec.experiments {
+            let _ = writeln!(text, "\n{} · {}", experiment.id, experiment.question);
+            for claim in &experiment.claims {
+                let points = written(claim.points);
+                let _ = writeln!(text, "  {points:>5}  {}: {}", claim.id, claim.says);
+            }
+        }
+        let _ = writeln!(text, "\n{}", self.summary().trim_end());
+        text
+    }
+
+    /// One line: what the lab holds.
+    pub fn summary(&self) -> String {
+        let claims: usize = self.spec.experiments.iter().map(|experiment| experiment.claims.len()).sum();
+        let points: f64 = self.spec.rubric.iter().map(|criterion| criterion.points).sum();
+        let experiments = self.spec.experiments.len();
+        format!(
+            "{}: {experiments} experiments, {claims} claims, {} points\n",
+            self.path.display(),
+            written(points)
+        )
+    }
+}
+
+/// The labs beside the shipped one.
+pub fn others(workspace: &Workspace) -> Vec<PathBuf> {
+    let shipped = workspace.root.join(SHIPPED);
+    let entries = shipped.parent().and_then(|folder| std::fs::read_dir(folder).ok()).into_iter().flatten();
+    let files = entries.filter_map(|entry| Some(entry.ok()?.path()));
+    let mut labs: Vec<PathBuf> =
+        files.filter(|file| file.extension().is_some_and(|e| e == "yaml") && *file != shipped).collect();
+    labs.sort();
+    labs
+}
+
+fn same_file(a: &Path, b: &Path) -> bool {
+    matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn experiments_are_listed_with_their_claims_and_chosen_by_name_only() {
+        let lab = Lab::shipped(&Workspace::discover().unwrap()).unwrap();
+        assert!(lab.summary().contains("14 experiments, 44 claims, 12.5 points"), "{}", lab.summary());
+        assert_eq!(lab.list().lines().filter(|line| line.starts_with("dns · ")).count(), 1);
+        assert_eq!(lab.choose(&[]).unwrap().len(), lab.spec.experiments.len());
+        assert_eq!(lab.choose(&["dns".to_owned()]).unwrap().len(), 1);
+        let error = lab.choose(&["dnss".to_owned()]).unwrap_err().to_string();
+        assert!(error.contains("did you mean `dns`?"), "{error}");
+    }
+}

@@ -1,0 +1,183 @@
+//! The lab as a sentence: build → cluster → install → experiments → evidence.
+
+pub mod image;
+pub mod cluster;
+pub mod lab;
+pub mod run;
+pub mod evidence;
+pub mod grade;
+pub mod transient;
+
+use std::time::Instant;
+
+use anyhow::Result;
+
+use cli::{ClusterAction, ClusterArg, GradeArgs, ImageArgs, LabArgs, RunArgs};
+use machine::exit::Exit;
+use machine::interrupt;
+use machine::lock::Lock;
+use machine::progress::{self, Progress};
+use machine::tools;
+use machine::workspace::Workspace;
+use node_image::Depth;
+use setup::Need;
+
+use crate::lab::Lab;
+use crate::run::journal::{Finding, Journal};
+use crate::run::session::Session;
+use crate::run::subject::Subject;
+
+/// The lab against its chart, from its file to its evidence.
+pub async fn lab(workspace: &Workspace, args: &LabArgs, progress: &Progress) -> Result<Exit> {
+    let subjects = [Subject::of_lab(workspace, args)?];
+    if args.list || args.dry_run {
+        let lab = &subjects[0].lab;
+        print!("{}", if args.list { lab.list() } else { lab.summary() });
+        return Ok(Exit::Holds);
+    }
+    run(workspace, &args.run, &subjects, progress, |journals, findings| {
+        journals[0].conclude(&findings[0], args.check, progress)
+    })
+    .await
+}
+
+/// The lab against the charts of others.
+pub async fn grade(workspace: &Workspace, args: &GradeArgs, progress: &Progress) -> Result<Exit> {
+    let subjects = grade::subjects(workspace, args)?;
+    run(workspace, &args.run, &subjects, progress, |journals, findings| {
+        let exit = grade::conclude(workspace, args, &subjects, &findings)?;
+        if let Some(kept) = journals[0].session.kept() {
+            progress.say(&format!("cluster {kept}"));
+        }
+        Ok(exit)
+    })
+    .await
+}
+
+/// The lab against one chart or many, on one cluster. Whatever happens on the way, what was set up is taken down again.
+pub async fn run<T>(
+    workspace: &Workspace,
+    args: &RunArgs,
+    subjects: &[Subject],
+    progress: &Progress,
+    conclude: impl FnOnce(&[Journal<'_>], Vec<Finding>) -> Result<T>,
+) -> Result<T> {
+    args.sound()?;
+    let need = if args.cluster == ClusterArg::Kind { Need::OwnCluster } else { Need::Tools };
+    // Without --setup a machine that lacks something is left as it is: not even a lock is made on it.
+    let installing = args.setup.then(|| Lock::of_run(&workspace.cache)).transpose()?;
+    let ensure = setup::ensure(workspace, progress, need, args.node_image.as_deref(), args.setup);
+    let environment = interrupt::or(ensure).await?;
+    let _alone = installing.map_or_else(|| Lock::of_run(&workspace.cache), Ok)?;
+
+    let session = Session::begin(workspace, &environment, args).await;
+    let journals: Vec<_> = subjects.iter().map(|subject| Journal::begin(&session, subject)).collect();
+    let ran = interrupt::or(run_lab(&session, &journals, progress)).await;
+    let written = journals.iter().map(|journal| journal.write_evidence(ran.as_ref().err()));
+    let findings: Result<Vec<Finding>> = written.collect();
+    let undone = session.undo(journals.iter().any(Journal::leaves_questions), progress).await;
+    let concluded = findings.and_then(|findings| conclude(&journals, findings));
+    ran.and(undone).and(concluded)
+}
+
+/// build → cluster → install → experiments. The evidence is written however far this came.
+async fn run_lab(session: &Session<'_>, journals: &[Journal<'_>], progress: &Progress) -> Result<()> {
+    let build = session.stage("build", session.image(progress));
+    let start = session.stage("cluster", session.cluster(progress));
+    let (image, cluster) = tokio::try_join!(build, start)?;
+    let install = session.install(&cluster, image.as_ref(), journals, progress);
+    let (access, targets) = session.stage("install", install).await?;
+    session.stage("experiments", run::experiments(session, journals, targets, &access, progress)).await
+}
+
+/// Builds the image, or builds it twice and compares.
+///
+/// # Errors
+/// It can't be built.
+pub async fn build_image(workspace: &Workspace, args: &ImageArgs, progress: &Progress) -> Result<Exit> {
+    if args.node {
+        let go = tools::gomod::Go::find().await?;
+        let verdict = node_image::verify(workspace, &go, progress, Depth::Parts).await?;
+        let exit = differing(&verdict.differences);
+        for known in &verdict.known {
+            println!("known: {known}");
+        }
+        println!("{} sha256:{}", node_image::reference(workspace, &go), verdict.id);
+        return Ok(exit);
+    }
+    if args.verify {
+        let verdict = image::verify(workspace, progress, args.builder).await?;
+        let exit = differing(&verdict.differences);
+        println!("{} {}", verdict.image.name, verdict.image.digest);
+        return Ok(exit);
+    }
+    let image = image::build(workspace, progress, args.builder).await?;
+    println!("{}\n{}\n{}", workspace.display(&image.archive), image.name, image.digest);
+    Ok(Exit::Holds)
+}
+
+/// Prints where two builds differ, and ends accordingly.
+fn differing(differences: &[String]) -> Exit {
+    for difference in differences {
+        println!("{difference}");
+    }
+    if differences.is_empty() { Exit::Holds } else { Exit::ClaimFails }
+}
+
+/// The lab's own cluster, by itself.
+///
+/// # Errors
+/// The machine lacks what it needs, or it does not come up.
+pub async fn cluster(workspace: &Workspace, action: ClusterAction, progress: &Progress) -> Result<Exit> {
+    let environment = || setup::ensure(workspace, progress, Need::OwnCluster, None, false);
+    match action {
+        ClusterAction::Up => {
+            let _alone = Lock::of_run(&workspace.cache)?;
+            let environment = environment().await?;
+            let started = Instant::now();
+            let up = interrupt::or(cluster::up(workspace, &environment, progress)).await;
+            if up.is_err() {
+                // Half a cluster is of no use to anybody.
+                cluster::down(workspace, progress).await?;
+            }
+            let cluster = up?;
+            let kubeconfig = workspace.display(&cluster.kubeconfig);
+            println!(
+                "Kubernetes {} is up after {}",
+                cluster.server_version,
+                progress::seconds(started.elapsed())
+            );
+            println!(
+                "next: cargo xtask shell, or export KUBECONFIG={kubeconfig}; cargo xtask cluster down removes it"
+            );
+        }
+        ClusterAction::Down => {
+            let _alone = Lock::of_run(&workspace.cache)?;
+            cluster::down(workspace, progress).await?;
+        }
+        ClusterAction::Status => {
+            let (up, text) = cluster::status(workspace, &environment().await?).await?;
+            print!("{text}");
+            return Ok(if up { Exit::Holds } else { Exit::CannotRun });
+        }
+    }
+    Ok(Exit::Holds)
+}
+
+/// Renders the page from the committed record, or says where the two are apart.
+pub fn docs(workspace: &Workspace, check: bool) -> Result<Exit> {
+    let lab = Lab::shipped(workspace)?;
+    let paths = lab.paths(workspace);
+    if check {
+        return Ok(evidence::tell(&evidence::check(&paths, &lab.spec)?));
+    }
+    let rendered = evidence::render(&paths, &lab.spec)?;
+    for file in &rendered.files {
+        println!("wrote {}", workspace.display(file));
+    }
+    for fault in &rendered.faults {
+        eprintln!("{fault}");
+    }
+    let current = evidence::tell(&rendered.stale);
+    Ok(if rendered.faults.is_empty() { current } else { Exit::OutOfDate })
+}

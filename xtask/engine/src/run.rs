@@ -1,0 +1,264 @@
+//! The experiments, side by side: each in a namespace of its own, watched from before its first step.
+
+pub mod session;
+pub mod subject;
+pub mod journal;
+pub mod bench;
+mod screen;
+pub mod namespaces;
+pub mod steps;
+mod needs;
+pub mod timeline;
+pub mod ledger;
+pub mod wait;
+pub mod watches;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use futures::future::{join_all, try_join_all};
+use serde_json::{Value as Json, json};
+use tokio::sync::Semaphore;
+
+use crate::evidence::stale;
+use crate::lab::target::Target;
+use crate::run::bench::{Access, Bench, record_of};
+use crate::run::journal::Journal;
+use crate::run::session::Session;
+use crate::run::watches::Watches;
+use machine::progress::{Progress, Task};
+use model::expression::{Expression, Scope};
+use model::record::{ClaimRecord, CommandRecord, ExperimentRecord, StepRecord, Verdict, millis};
+use model::spec::{Claim, Experiment};
+
+/// Runs the experiments of all charts, as many side by side as were asked for, and enters each into its chart's
+/// journal when it ends. A chart that can't be looked at fails all of its experiments and stops no other.
+///
+/// # Errors
+/// When the cluster can't be watched at all, or the only chart can't be looked at. A failing experiment is a result,
+/// not an error.
+pub async fn experiments(
+    session: &Session<'_>,
+    journals: &[Journal<'_>],
+    targets: Vec<Result<Target>>,
+    access: &Access,
+    progress: &Progress,
+) -> Result<()> {
+    let mut found = Vec::new();
+    for (journal, target) in journals.iter().zip(targets) {
+        match target {
+            Ok(target) => found.push((journal, target)),
+            Err(error) if journal.subject.name.is_none() => return Err(error),
+            Err(error) => refuse(journal, &error)?,
+        }
+    }
+    let mut chosen = Vec::new();
+    for (journal, target) in &found {
+        let experiments = journal.subject.chosen()?.into_iter();
+        chosen.extend(experiments.map(|experiment| (*journal, target, experiment)));
+    }
+    let began = Instant::now();
+    let watches = Watches::open(&access.client).await?;
+    let places = Semaphore::new(session.jobs());
+    // The longest first, so that none of them is left alone at the end; steps are what is known of length beforehand.
+    chosen.sort_by_key(|(_, _, experiment)| std::cmp::Reverse(experiment.steps.len()));
+    let runs = chosen.iter().map(|(journal, target, experiment)| async {
+        let subject = journal.subject;
+        let mut task = progress.queue(subject.title(experiment));
+        let _place = places.acquire().await?;
+        task.begin();
+        let (namespace, access) = (subject.namespace(experiment), access.acting_as(subject.user()));
+        let started_ms = millis(began.elapsed());
+        let timeline = watches.timeline(&namespace);
+        let bench = Bench {
+            access: &access,
+            target,
+            namespace,
+            timeline,
+            recorded: Scope::new(),
+            values: BTreeMap::new(),
+            commands: Vec::new(),
+        };
+        let mut record = run_one(experiment, bench, &task).await;
+        record.started_ms = started_ms;
+        match screen::ended(&record) {
+            Ok(line) => task.done(&line),
+            Err(line) => task.fail(&line),
+        }
+        let released = journal.releases(&record).then(|| record.namespace.clone());
+        journal.enter(record);
+        if let (Some(namespace), true) = (&released, subject.name.is_some()) {
+            // Many charts side by side are more than a node bears when none of them goes.
+            namespaces::release(&access.client, namespace).await?;
+            return Ok(None);
+        }
+        anyhow::Ok(released)
+    });
+    let released = join_all(runs).await.into_iter().collect::<Result<Vec<_>>>()?;
+    // Not before: stopping pods and taking volumes away is as much work as making them, and the experiments that are
+    // still under way need the machine. Nobody waits for it: the next run does, if it is still on its way.
+    let released = released.iter().flatten();
+    try_join_all(released.map(|namespace| namespaces::release(&access.client, namespace))).await.map(drop)
+}
+
+/// Fails all experiments of a chart that can't be looked at.
+fn refuse(journal: &Journal<'_>, error: &anyhow::Error) -> Result<()> {
+    let failure = format!("{error:#}");
+    for experiment in journal.subject.chosen()? {
+        let claims = experiment.claims.iter().map(|claim| ClaimRecord {
+            message: Some("the chart can't be looked at".to_owned()),
+            ..unjudged(claim)
+        });
+        journal.enter(ExperimentRecord {
+            claims: claims.collect(),
+            failure: Some(failure.clone()),
+            ..unrun(experiment, journal.subject.namespace(experiment))
+        });
+    }
+    Ok(())
+}
+
+/// One experiment from its empty namespace to its verdicts.
+async fn run_one(experiment: &Experiment, mut bench: Bench<'_>, task: &Task) -> ExperimentRecord {
+    let timeline = Arc::clone(&bench.timeline);
+    let mut steps = Vec::new();
+    let deadline = Duration::from_secs(experiment.timeout_s);
+    let work = async {
+        let asked = Instant::now();
+        let (client, target, user) = (&bench.access.client, bench.target, bench.access.user.as_deref());
+        namespaces::create(client, &bench.namespace, user).await?;
+        let unmet = needs::unmet(&experiment.needs, target, client, &bench.namespace).await?;
+        timeline.ledger.cluster(asked, Instant::now());
+        if unmet.is_some() {
+            return Ok(unmet);
+        }
+        for (position, step) in experiment.steps.iter().enumerate() {
+            let label = step.label(position);
+            task.note(format!("step {} of {}", position + 1, experiment.steps.len()));
+            let (what, limit) = steps::told(step, &bench);
+            task.step(&what, limit);
+            let (began, started_ms) = (Instant::now(), timeline.moment());
+            let outcome = steps::perform(step, &mut bench).await;
+            let (ended, ended_ms) = (Instant::now(), timeline.now_ms());
+            steps.push(StepRecord {
+                name: label.clone(),
+                kind: step.kind().to_owned(),
+                values: stale::values(step),
+                started_ms,
+                ended_ms,
+                engine_ms: millis(timeline.ledger.engine(began, ended)),
+                commands: std::mem::take(&mut bench.commands),
+                error: outcome.as_ref().err().map(|error| format!("{error:#}")),
+            });
+            let mut recorded = outcome.map_err(|error| error.context(format!("step `{label}`")))?;
+            if let (Some(name), Json::Object(fields)) = (step.name(), &mut recorded) {
+                fields.insert("started_ms".to_owned(), json!(started_ms));
+                fields.insert("ended_ms".to_owned(), json!(ended_ms));
+                bench.recorded.insert(name.to_owned(), recorded);
+            }
+        }
+        anyhow::Ok(None)
+    };
+    let (skipped, failure) = match tokio::time::timeout(deadline, work).await {
+        Ok(Ok(skipped)) => (skipped, None),
+        Ok(Err(error)) => (None, Some(format!("{error:#}"))),
+        Err(_) => (None, Some(format!("the experiment did not end within {} s", deadline.as_secs()))),
+    };
+    let judged = experiment.claims.iter().map(|claim| match &skipped {
+        Some(why) => ClaimRecord { verdict: Verdict::Skipped, message: Some(why.clone()), ..unjudged(claim) },
+        None => judge(claim, &bench, failure.as_deref()),
+    });
+    let claims: Vec<ClaimRecord> = judged.collect();
+    let unhappy = failure.is_some() || claims.iter().any(|claim| claim.verdict == Verdict::Fails);
+    let (duration_ms, ended) = (timeline.now_ms(), Instant::now());
+    let transitions = timeline.transitions();
+    let diagnostics = if unhappy { diagnose(&bench).await } else { Vec::new() };
+    ExperimentRecord {
+        duration_ms,
+        engine_ms: millis(timeline.ledger.engine(timeline.started(), ended)),
+        steps,
+        timeline: transitions,
+        claims,
+        skipped,
+        failure,
+        diagnostics,
+        ..unrun(experiment, bench.namespace)
+    }
+}
+
+/// What is known of an experiment before it runs.
+fn unrun(experiment: &Experiment, namespace: String) -> ExperimentRecord {
+    ExperimentRecord {
+        id: experiment.id.clone(),
+        question: experiment.question.clone(),
+        declared: stale::digest(experiment),
+        namespace,
+        started_ms: 0,
+        duration_ms: 0,
+        engine_ms: 0,
+        steps: Vec::new(),
+        timeline: Vec::new(),
+        claims: Vec::new(),
+        skipped: None,
+        failure: None,
+        diagnostics: Vec::new(),
+    }
+}
+
+fn unjudged(claim: &Claim) -> ClaimRecord {
+    ClaimRecord {
+        id: claim.id.clone(),
+        says: claim.says.clone(),
+        criterion: claim.criterion.clone(),
+        points: claim.points,
+        source: claim.source.clone(),
+        expect: claim.expect.trim().to_owned(),
+        verdict: Verdict::NotJudged,
+        values: Vec::new(),
+        message: None,
+    }
+}
+
+fn judge(claim: &Claim, bench: &Bench<'_>, failure: Option<&str>) -> ClaimRecord {
+    let mut record = unjudged(claim);
+    let expression = match Expression::compile(&claim.expect) {
+        Ok(expression) => expression,
+        Err(fault) => {
+            record.message = Some(fault.to_string());
+            return record;
+        }
+    };
+    let scope = bench.scope(&expression);
+    // What a broken experiment recorded before it broke may still decide a claim.
+    match (expression.is_true(&scope), failure) {
+        (Ok(true), _) => record.verdict = Verdict::Holds,
+        (Ok(false), _) => record.verdict = Verdict::Fails,
+        (Err(_), Some(_)) => {
+            record.message = Some("the experiment broke before this could be seen".to_owned())
+        }
+        (Err(error), None) => {
+            record.verdict = Verdict::Fails;
+            record.message = Some(error);
+        }
+    }
+    if record.verdict != Verdict::NotJudged {
+        record.values = expression.parts(&scope);
+    }
+    record
+}
+
+/// What a person would ask first when something went wrong. Never an error: it explains one.
+async fn diagnose(bench: &Bench<'_>) -> Vec<CommandRecord> {
+    let questions: [&[&str]; 4] = [
+        &["get", "pods,statefulsets,deployments,services,persistentvolumeclaims", "--output=wide"],
+        &["get", "events", "--sort-by=.metadata.creationTimestamp"],
+        &["describe", "pods"],
+        &["logs", "--selector=app.kubernetes.io/instance", "--all-containers", "--prefix", "--tail=40"],
+    ];
+    let commands = questions.map(|args| bench.kubectl().args(args).deadline(Duration::from_secs(10)));
+    let outputs =
+        join_all(commands.iter().map(|command| async move { (command, command.output().await) })).await;
+    outputs.into_iter().filter_map(|(command, output)| Some(record_of(command, &output.ok()?))).collect()
+}

@@ -1,0 +1,222 @@
+//! What all charts of a run share: its stages, the image, the cluster, and what is left to undo.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use anyhow::Result;
+use futures::future::join_all;
+use time::OffsetDateTime;
+use tokio::sync::Semaphore;
+
+use crate::cluster::{self, Cluster};
+use crate::image::{self, Image};
+use crate::lab::target::Target;
+use crate::run::bench::Access;
+use crate::run::journal::Journal;
+use crate::run::namespaces;
+use cli::{ClusterArg, RunArgs};
+use machine::command::Command;
+use machine::progress::Progress;
+use machine::workspace::Workspace;
+use model::record::{Stage, millis};
+use setup::Environment;
+
+/// Experiments that a core bears at the same time: they mostly wait, for pods to start and to stop.
+const JOBS_PER_CORE: usize = 4;
+/// Tools that a core bears at the same time: each is a Go process of a tenth of a second.
+const TOOLS_PER_CORE: usize = 4;
+
+/// A run under way.
+pub struct Session<'a> {
+    /// Where it runs.
+    pub workspace: &'a Workspace,
+    /// How it was asked for.
+    pub args: &'a RunArgs,
+    /// When it began.
+    pub started: Instant,
+    /// The same moment by the calendar.
+    pub started_at: OffsetDateTime,
+    environment: &'a Environment,
+    entries: Mutex<Entries>,
+}
+
+#[derive(Default)]
+struct Entries {
+    stages: Vec<Stage>,
+    versions: BTreeMap<String, String>,
+    cluster: Option<Cluster>,
+    client: Option<kube::Client>,
+}
+
+impl<'a> Session<'a> {
+    /// Begins a run.
+    pub async fn begin(workspace: &'a Workspace, environment: &'a Environment, args: &'a RunArgs) -> Self {
+        let revision = revision(workspace).await;
+        let (started, started_at) = (Instant::now(), OffsetDateTime::now_utc());
+        let session = Self { workspace, args, started, started_at, environment, entries: Mutex::default() };
+        session.version("revision", &revision);
+        session
+    }
+
+    /// Does a stage and notes how long it took.
+    ///
+    /// # Errors
+    /// Those of the stage.
+    pub async fn stage<T>(&self, name: &str, work: impl Future<Output = Result<T>>) -> Result<T> {
+        let began = Instant::now();
+        let result = work.await;
+        self.entries().stages.push(Stage { name: name.to_owned(), duration_ms: millis(began.elapsed()) });
+        result
+    }
+
+    /// Builds the image, or takes the one that was given. `None` for a cluster of the user's: no image can be loaded
+    /// into it, and the chart's values name one that it can pull.
+    ///
+    /// # Errors
+    /// When it can't be built or read.
+    pub async fn image(&self, progress: &Progress) -> Result<Option<Image>> {
+        if self.args.cluster != ClusterArg::Kind {
+            return Ok(None);
+        }
+        let image = match &self.args.image {
+            Some(archive) => image::open(archive)?,
+            None => image::build(self.workspace, progress, self.args.builder).await?,
+        };
+        self.version("image", &format!("{} {}", image.name, image.digest));
+        Ok(Some(image))
+    }
+
+    /// Starts the lab's cluster, or reaches the one that was named.
+    ///
+    /// # Errors
+    /// When it does not come up or does not answer.
+    pub async fn cluster(&self, progress: &Progress) -> Result<Cluster> {
+        let cluster = match &self.args.cluster {
+            ClusterArg::Kind => cluster::up(self.workspace, self.environment, progress).await?,
+            ClusterArg::Context(name) => {
+                cluster::context(self.workspace, self.environment, name, progress).await?
+            }
+        };
+        self.version("kubernetes", &cluster.server_version);
+        self.entries().cluster = Some(cluster.clone());
+        Ok(cluster)
+    }
+
+    /// Makes the cluster ready for the experiments: the image in the node, nothing of an earlier run in the way,
+    /// and the roles of each chart's objects known, or why they are not.
+    ///
+    /// # Errors
+    /// When the node does not take the image, or a leftover does not go.
+    pub async fn install(
+        &self,
+        cluster: &Cluster,
+        image: Option<&Image>,
+        journals: &[Journal<'_>],
+        progress: &Progress,
+    ) -> Result<(Access, Vec<Result<Target>>)> {
+        let task = progress.start("install");
+        let client = cluster.client().await?;
+        self.entries().client = Some(client.clone());
+        let cores = std::thread::available_parallelism().map_or(2, usize::from);
+        let access = Access {
+            client: client.clone(),
+            // Paths of chart and values are told, and so run, from the root of the checkout.
+            kubectl: cluster.kubectl().dir(&self.workspace.root),
+            helm: cluster.helm().dir(&self.workspace.root),
+            helm_upgrade_flags: cluster.helm_upgrade_flags(),
+            tools: Arc::new(Semaphore::new(cores * TOOLS_PER_CORE)),
+            user: None,
+        };
+        let loading = async {
+            let Some(image) = image else { return Ok("the image is what the values name") };
+            let tag = format!("docker.io/library/{}", image.name);
+            let loaded = cluster.load_image(&image.archive, &tag, &image.digest).await?;
+            Ok(if loaded { "image loaded" } else { "image is there" })
+        };
+        let targets = async {
+            anyhow::Ok(join_all(journals.iter().map(|journal| journal.target(&access, image))).await)
+        };
+        let (loaded, cleared, targets) = tokio::try_join!(loading, namespaces::clear(&client), targets)?;
+        self.entries().versions.extend(self.environment.versions());
+        self.version("kubectl", &cluster.kubectl.version.to_string());
+        let cleared = if cleared.is_empty() {
+            String::new()
+        } else {
+            format!(", {} old namespaces removed", cleared.len())
+        };
+        task.done(&format!("{loaded}{cleared}"));
+        Ok((access, targets))
+    }
+
+    /// Experiments at the same time.
+    pub fn jobs(&self) -> usize {
+        let cores = std::thread::available_parallelism().map_or(2, usize::from);
+        self.args.jobs.map_or(cores * JOBS_PER_CORE, usize::from)
+    }
+
+    /// Takes down what this run set up, unless it is to be kept; where it left questions, what the node said stays.
+    ///
+    /// # Errors
+    /// When something does not go; the message says what.
+    pub async fn undo(&self, questions: bool, progress: &Progress) -> Result<()> {
+        let (cluster, client) = {
+            let entries = self.entries();
+            (entries.cluster.clone(), entries.client.clone())
+        };
+        if self.args.keep {
+            return Ok(());
+        }
+        if self.args.cluster == ClusterArg::Kind {
+            if questions {
+                let logs = cluster::kind::export_logs(self.environment.kind()?, self.workspace).await;
+                progress.say(&format!("what the node said is in {}", self.workspace.display(&logs)));
+            }
+            // Also when the run broke while it was being made.
+            return cluster::down(self.workspace, progress).await;
+        }
+        if let Some(client) = client {
+            namespaces::clear(&client).await?;
+        }
+        match cluster {
+            Some(cluster) => cluster.down(self.workspace, progress).await,
+            None => Ok(()),
+        }
+    }
+
+    /// What to do with a cluster that stays.
+    pub fn kept(&self) -> Option<&'static str> {
+        let stays = self.args.keep && self.entries().cluster.is_some();
+        stays.then_some("kept: cargo xtask shell looks around, cargo xtask cluster down removes it")
+    }
+
+    /// The stages so far.
+    pub fn stages(&self) -> Vec<Stage> {
+        self.entries().stages.clone()
+    }
+
+    /// What it ran with.
+    pub fn versions(&self) -> BTreeMap<String, String> {
+        self.entries().versions.clone()
+    }
+
+    fn version(&self, of: &str, version: &str) {
+        self.entries().versions.insert(of.to_owned(), version.to_owned());
+    }
+
+    fn entries(&self) -> MutexGuard<'_, Entries> {
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The commit that is checked out, and whether the tree has changes; the evidence itself does not count as one.
+async fn revision(workspace: &Workspace) -> String {
+    let git = |args: &[&str]| Command::new("git").args(args).dir(&workspace.root);
+    let revision =
+        git(&["rev-parse", "HEAD"]).read().await.map_or("unknown".to_owned(), |text| text.trim().to_owned());
+    let changes =
+        git(&["status", "--porcelain", "--", ".", ":!docs/evidence", ":!docs/STATEFULSET.md"]).read().await;
+    let dirty = changes.is_ok_and(|changes| !changes.trim().is_empty());
+    format!("{revision}{}", if dirty { ", with changes" } else { "" })
+}

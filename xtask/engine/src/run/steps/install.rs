@@ -1,0 +1,131 @@
+//! `install`, `upgrade` and `uninstall`: the release by the real Helm, then wait for its workloads.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use serde_json::Value as Json;
+
+use crate::lab::target::{merge, write_values};
+use crate::run::bench::{Bench, seen};
+use crate::run::timeline::Timeline;
+use crate::run::wait;
+use crate::transient;
+use model::condition;
+use model::spec::{Install, Uninstall};
+
+pub(super) async fn install(step: &Install, bench: &mut Bench<'_>) -> Result<Json> {
+    let release = step.release.clone().unwrap_or_else(|| bench.target.release.clone());
+    let values = bench.values.entry(release.clone()).or_insert_with(|| bench.target.values.clone());
+    merge(values, &step.values);
+    let name = format!("{}-{release}", bench.namespace);
+    let file = bench.target.shown_values_dir.join(write_values(&bench.target.values_dir, &name, values)?);
+    let command = bench.helm().args(["upgrade", "--install", &release]).arg(&bench.target.chart);
+    // A hook that never ends must not outlive the step.
+    let command = command.arg("--values").arg(file).arg(format!("--timeout={}s", step.timeout_s));
+    let command = command.args(bench.access.helm_upgrade_flags);
+    let command = command.deadline(Duration::from_secs(step.timeout_s + 5));
+    let output = bench.run(command.clone()).await?;
+    if output.status != 0 {
+        return Err(transient::failed(&command, output));
+    }
+    let acted = Instant::now();
+    bench.settle(acted).await?;
+    if step.wait {
+        rolled_out(bench, acted, Duration::from_secs(step.timeout_s)).await?;
+    }
+    Ok(seen(&output))
+}
+
+pub(super) async fn uninstall(step: &Uninstall, bench: &mut Bench<'_>) -> Result<Json> {
+    let release = step.release.clone().unwrap_or_else(|| bench.target.release.clone());
+    let command = bench.helm().args(["uninstall", &release]);
+    let output = bench.run(command.clone()).await?;
+    if output.status != 0 {
+        return Err(transient::failed(&command, output));
+    }
+    let acted = Instant::now();
+    bench.values.remove(&release);
+    let ours = |bench: &Bench<'_>| -> Vec<String> {
+        let pods = bench.timeline.objects("Pod").into_iter();
+        let of_release = |pod: &Json| {
+            pod.pointer("/metadata/labels/app.kubernetes.io~1instance").is_some_and(|name| *name == *release)
+        };
+        pods.filter(|(_, pod)| of_release(pod)).map(|(name, _)| name.clone()).collect()
+    };
+    let timeline = std::sync::Arc::clone(&bench.timeline);
+    let what = format!("pods of release {release} to be gone");
+    let deadline = Duration::from_secs(step.timeout_s);
+    let last_seen = || format!("still there: {}", ours(bench).join(", "));
+    wait::until(&timeline, &what, acted, deadline, || Ok(ours(bench).is_empty()), last_seen).await?;
+    Ok(seen(&output))
+}
+
+/// Waits until every StatefulSet and Deployment of the namespace is rolled out.
+async fn rolled_out(bench: &Bench<'_>, acted: Instant, deadline: Duration) -> Result<()> {
+    let workloads = || {
+        let of = |kind| bench.timeline.objects(kind).into_iter();
+        of("StatefulSet").chain(of("Deployment"))
+    };
+    let condition = || Ok(all_rolled_out(&bench.timeline));
+    let last_seen = || {
+        let ready = |workload: &Json, pointer| workload.pointer(pointer).and_then(Json::as_i64).unwrap_or(0);
+        let lines = workloads().map(|(name, workload)| {
+            let (ready, all) =
+                (ready(&workload, "/status/readyReplicas"), ready(&workload, "/spec/replicas"));
+            let updated = workload.pointer("/status/updatedReplicas").and_then(Json::as_i64).unwrap_or(0);
+            format!("{name}: {ready} of {all} ready, {updated} updated")
+        });
+        lines.collect::<Vec<_>>().join("; ")
+    };
+    let what = format!("workloads of {} to be rolled out", bench.namespace);
+    wait::until(&bench.timeline, &what, acted, deadline, condition, last_seen).await
+}
+
+/// Whether every workload has all it asks for, and the watch of the pods has seen so too: a set may tell of its last
+/// ready pod before the pod itself does, and the next step would begin before that.
+fn all_rolled_out(timeline: &Timeline) -> bool {
+    let mut ready: BTreeMap<String, i64> = BTreeMap::new();
+    timeline.find_object("Pod", |_, pod| -> Option<()> {
+        let owner =
+            pod.pointer("/metadata/ownerReferences/0").filter(|owner| owner["kind"] == "StatefulSet")?;
+        if condition::ready(pod) {
+            *ready.entry(owner["name"].as_str()?.to_owned()).or_default() += 1;
+        }
+        None
+    });
+    let unfinished = |_: &str, workload: &Json| (!condition::rolled_out(workload)).then_some(());
+    let unseen = |name: &str, set: &Json| {
+        let asked = set.pointer("/spec/replicas").and_then(Json::as_i64).unwrap_or(1);
+        (ready.get(name).copied().unwrap_or(0) < asked).then_some(())
+    };
+    timeline.find_object("StatefulSet", unfinished).is_none()
+        && timeline.find_object("Deployment", unfinished).is_none()
+        && timeline.find_object("StatefulSet", unseen).is_none()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_set_that_is_ahead_of_its_pods_is_waited_for() {
+        let timeline = Timeline::begin();
+        let status = json!({"observedGeneration": 1, "replicas": 1, "readyReplicas": 1, "availableReplicas": 1,
+            "updatedReplicas": 1});
+        timeline.applied(
+            "StatefulSet",
+            json!({"metadata": {"name": "counter", "uid": "s", "generation": 1}, "spec": {"replicas": 1}, "status": status}),
+        );
+        let pod = |ready: &str| {
+            json!({"metadata": {"name": "counter-0", "uid": "p",
+                "ownerReferences": [{"kind": "StatefulSet", "name": "counter"}]},
+                "status": {"conditions": [{"type": "Ready", "status": ready}]}})
+        };
+        timeline.applied("Pod", pod("False"));
+        assert!(!all_rolled_out(&timeline));
+        timeline.applied("Pod", pod("True"));
+        assert!(all_rolled_out(&timeline));
+    }
+}

@@ -1,0 +1,36 @@
+//! `observe`: the objects of the namespace as the API server has them at this moment, not as a watch saw them.
+
+use std::time::Instant;
+
+use anyhow::Result;
+use futures::future::try_join_all;
+use kube::api::{Api, DynamicObject, ListParams};
+use serde_json::{Map, Value as Json};
+
+use crate::run::bench::Bench;
+use crate::run::watches;
+use crate::transient;
+use model::kinds::KINDS;
+
+pub(super) async fn observe(bench: &Bench<'_>) -> Result<Json> {
+    let resources = watches::resources();
+    let resources: Vec<_> = resources.into_iter().filter(|resource| resource.kind != "Event").collect();
+    let lists = resources.iter().map(|resource| async {
+        let api: Api<DynamicObject> =
+            Api::namespaced_with(bench.access.client.clone(), &bench.namespace, resource);
+        let asked = Instant::now();
+        let (what, all) = (format!("list {} of {}", resource.plural, bench.namespace), ListParams::default());
+        let objects = transient::read(&what, || api.list(&all)).await;
+        bench.timeline.ledger.cluster(asked, Instant::now());
+        let mut by_name: Vec<(String, Json)> = Vec::new();
+        for mut object in objects?.items {
+            object.metadata.managed_fields = None;
+            by_name.push((object.metadata.name.clone().unwrap_or_default(), serde_json::to_value(object)?));
+        }
+        by_name.sort_by(|(a, _), (b, _)| a.cmp(b));
+        let variable =
+            KINDS.iter().find(|(kind, _)| *kind == resource.kind).map_or("others", |(_, name)| name);
+        anyhow::Ok((variable.to_owned(), Json::Object(by_name.into_iter().collect())))
+    });
+    Ok(Json::Object(try_join_all(lists).await?.into_iter().collect::<Map<_, _>>()))
+}

@@ -1,0 +1,194 @@
+//! `visit`: HTTP requests to pods through port-forwards, each pod by itself, side by side.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Error, Result, anyhow};
+use futures::FutureExt;
+use futures::future::try_join_all;
+use http_body_util::{BodyExt, Empty, Limited};
+use hyper::body::Bytes;
+use hyper_util::rt::TokioIo;
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::Api;
+use serde_json::{Map, Value as Json, json};
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use crate::run::bench::Bench;
+use crate::transient::{self, Pauses};
+use model::record::{CommandRecord, millis};
+use model::spec::Visit;
+
+/// How long it may take until all requests to a pod are answered.
+const DEADLINE: Duration = Duration::from_secs(15);
+/// What is read of an answer.
+const BODY_LIMIT: usize = 1 << 20;
+
+pub(super) async fn visit(step: &Visit, bench: &mut Bench<'_>) -> Result<Json> {
+    let pods = bench.pods(&step.pods)?;
+    let path = bench.text(&step.path)?;
+    let port = bench.target.port.context("the chart names no port that could be visited")?;
+    let api: Api<Pod> = Api::namespaced(bench.access.client.clone(), &bench.namespace);
+    let timeline = &bench.timeline;
+    let visits = pods.iter().enumerate().map(|(position, pod)| {
+        let times = step.times.get(position).or(step.times.last()).copied().unwrap_or(1);
+        let visits = Visits { api: &api, pod, port, path: &path, times };
+        async move {
+            let began = Instant::now();
+            let answered = visits.answered().await;
+            timeline.ledger.cluster(began, Instant::now());
+            answered.with_context(|| format!("cannot visit pod {pod}"))
+        }
+    });
+    let visited = try_join_all(visits).await?;
+    let mut recorded = Map::new();
+    for (pod, (answers, commands)) in pods.into_iter().zip(visited) {
+        bench.commands.extend(commands);
+        let last = answers.last().map_or(Json::Null, count);
+        recorded.insert(pod, json!({"answers": answers, "last": last}));
+    }
+    Ok(Json::Object(recorded))
+}
+
+/// Requests to one pod.
+struct Visits<'a> {
+    api: &'a Api<Pod>,
+    pod: &'a str,
+    port: u16,
+    path: &'a str,
+    times: u32,
+}
+
+type Answers = (Vec<Json>, Vec<CommandRecord>);
+
+/// Why the requests were not all answered.
+enum Unanswered {
+    /// The connection broke; `sent` when a request was under way that may have been counted.
+    Broke { sent: bool, error: Error },
+    /// Another attempt would end in the same way.
+    Failed(Error),
+}
+
+impl Visits<'_> {
+    /// Sends them until they are answered. A connection that breaks is opened again as long as no request was under
+    /// way: one that was may have been counted, and is sent again only when its path merely reads.
+    async fn answered(&self) -> Result<Answers> {
+        let (mut pauses, mut last, mut before) = (Pauses::default(), None, Vec::new());
+        let attempts = async {
+            loop {
+                match self.attempt().await {
+                    Ok((answers, mut commands)) => {
+                        if let Some(first) = commands.first_mut() {
+                            first.before = before;
+                        }
+                        return Ok((answers, commands));
+                    }
+                    Err(Unanswered::Failed(error)) => return Err(error),
+                    Err(Unanswered::Broke { sent: true, error }) if self.path == "/" => {
+                        return Err(error.context("the connection broke under a request: whether it was counted is not known, and it is not sent again"));
+                    }
+                    Err(Unanswered::Broke { error, .. }) => {
+                        before.push(format!("{error:#}"));
+                        last = Some(error);
+                    }
+                }
+                pauses.pause().await;
+            }
+        };
+        let in_time = tokio::time::timeout(DEADLINE, attempts).await;
+        in_time.unwrap_or_else(|_| {
+            let late = format!("no answer within {} s", DEADLINE.as_secs());
+            Err(match last {
+                Some(error) => error.context(late),
+                None => anyhow!(late),
+            })
+        })
+    }
+
+    /// Opens a port-forward, sends the requests through it, and closes it.
+    async fn attempt(&self) -> Result<Answers, Unanswered> {
+        let broke = |sent: bool| move |error: Error| Unanswered::Broke { sent, error };
+        let mut forward = self.api.portforward(self.pod, &[self.port]).await.map_err(|error| {
+            let told = anyhow!("no port-forward to port {}: {}", self.port, transient::told(&error));
+            if transient::passes(&error) { broke(false)(told) } else { Unanswered::Failed(told) }
+        })?;
+        let stream = forward.take_stream(self.port).ok_or_else(|| broke(false)(anyhow!("no stream")))?;
+        let complaint = forward.take_error(self.port);
+        let answered = self.through(stream).await;
+        forward.abort();
+        // What the kubelet says about the port tells more than that the stream ended.
+        let complaint = complaint.and_then(|complaint| complaint.now_or_never().flatten());
+        answered.map_err(|unanswered| match (unanswered, complaint) {
+            (Unanswered::Broke { sent, error }, Some(complaint)) => {
+                Unanswered::Broke { sent, error: error.context(complaint) }
+            }
+            (unanswered, _) => unanswered,
+        })
+    }
+
+    /// Sends the requests one after the other over one connection.
+    async fn through(
+        &self,
+        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    ) -> Result<Answers, Unanswered> {
+        let broke = |sent: bool| move |error: Error| Unanswered::Broke { sent, error };
+        let handshake = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await;
+        let (mut sender, connection) = handshake.map_err(|error| broke(false)(error.into()))?;
+        let connection = tokio::spawn(connection);
+        let url = format!("http://{}:{}{}", self.pod, self.port, self.path);
+        let (mut answers, mut commands) = (Vec::new(), Vec::new());
+        for position in 0..self.times {
+            let asked = Instant::now();
+            let request = hyper::Request::get(self.path)
+                .header("host", format!("{}:{}", self.pod, self.port))
+                .header("accept", "application/json")
+                .body(Empty::<Bytes>::new())
+                .map_err(|error| Unanswered::Failed(error.into()))?;
+            // After an answer the connection takes a moment until it takes the next request.
+            sender.ready().await.map_err(|error| broke(position > 0)(error.into()))?;
+            let response = sender.send_request(request).await.map_err(|error| broke(true)(error.into()))?;
+            let status = response.status();
+            let body = Limited::new(response.into_body(), BODY_LIMIT).collect().await;
+            let body = body.map_err(|error| broke(true)(anyhow!("{error}")))?.to_bytes();
+            let body = String::from_utf8_lossy(&body).into_owned();
+            if !status.is_success() {
+                let told = anyhow!("GET {} was answered with {status}: {}", self.path, body.trim_end());
+                return Err(Unanswered::Failed(told));
+            }
+            answers.push(serde_json::from_str(&body).unwrap_or(Json::String(body.clone())));
+            commands.push(CommandRecord {
+                argv: vec!["GET".to_owned(), url.clone()],
+                status: 0,
+                duration_ms: millis(asked.elapsed()),
+                stdout: body,
+                stderr: String::new(),
+                before: Vec::new(),
+            });
+        }
+        connection.abort();
+        Ok((answers, commands))
+    }
+}
+
+/// The count in an answer: the `visits` of a JSON object, or the first number in a text.
+fn count(answer: &Json) -> Json {
+    if let Some(visits) = answer.get("visits") {
+        return visits.clone();
+    }
+    let text = answer.as_str().map_or_else(|| answer.to_string(), str::to_owned);
+    let digits: String =
+        text.chars().skip_while(|c| !c.is_ascii_digit()).take_while(char::is_ascii_digit).collect();
+    digits.parse::<u64>().map_or(Json::Null, Json::from)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_count_is_found_in_json_and_in_text() {
+        assert_eq!(count(&json!({"visits": 24, "pod": "counter-0"})), json!(24));
+        assert_eq!(count(&json!("<p>Visits: 21</p>")), json!(21));
+        assert_eq!(count(&json!(28)), json!(28));
+        assert_eq!(count(&json!("none")), Json::Null);
+    }
+}

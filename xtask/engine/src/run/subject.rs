@@ -1,0 +1,184 @@
+//! What a run puts the lab to: a chart, what it is called among others, and where its evidence goes.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, anyhow, bail};
+
+use crate::evidence::Paths;
+use crate::lab::Lab;
+use crate::lab::target::merge;
+use cli::LabArgs;
+use machine::exit::BadInput;
+use machine::workspace::Workspace;
+use model::spec::{Experiment, Values};
+
+/// A chart under test.
+#[derive(Debug, Clone)]
+pub struct Subject {
+    /// Its name among the charts of the run; none where there is only the lab's.
+    pub name: Option<String>,
+    /// The lab it is put to, which names the chart.
+    pub lab: Lab,
+    /// Ids of the experiments that are run; all of them when empty.
+    pub only: Vec<String>,
+    /// Values over those of the lab.
+    pub values: Values,
+    /// Where its evidence goes.
+    pub folder: PathBuf,
+    /// Whether its evidence may take the place of what is committed.
+    pub refreshes: bool,
+}
+
+impl Subject {
+    /// The lab that the command line names, with the chart it names.
+    ///
+    /// # Errors
+    /// [`BadInput`] for a lab that makes no sense, a chart or an experiment that isn't there.
+    pub fn of_lab(workspace: &Workspace, args: &LabArgs) -> Result<Self> {
+        let lab = Lab::of(workspace, args.run.lab.as_deref())?;
+        let lab = args.chart.as_ref().map_or(Ok(lab.clone()), |chart| lab.with_chart(chart))?;
+        let subject = Self {
+            name: None,
+            only: args.run.only.clone(),
+            values: values_of(args.run.values.as_deref())?,
+            folder: workspace.lab.clone(),
+            refreshes: lab.shipped && !lab.foreign && !args.check,
+            lab,
+        };
+        subject.chosen()?;
+        subject.chart().map_err(|error| BadInput(format!("{error:#}")))?;
+        Ok(subject)
+    }
+
+    /// One of several charts, with a folder of its own below `folder`.
+    pub fn named(name: &str, lab: Lab, only: &[String], values: Values, folder: &Path) -> Self {
+        let folder = folder.join(name);
+        Self { name: Some(name.to_owned()), lab, only: only.to_vec(), values, folder, refreshes: false }
+    }
+
+    /// The experiments that are run.
+    ///
+    /// # Errors
+    /// A name that no experiment has.
+    pub fn chosen(&self) -> Result<Vec<&Experiment>> {
+        self.lab.choose(&self.only)
+    }
+
+    /// The namespace of an experiment.
+    pub fn namespace(&self, experiment: &Experiment) -> String {
+        let name = self.name.iter().map(|name| format!("{name}-")).collect::<String>();
+        format!("{}-{name}{}", self.lab.spec.lab, experiment.id)
+    }
+
+    /// What a person calls an experiment of it.
+    pub fn title(&self, experiment: &Experiment) -> String {
+        let name = self.name.iter().map(|name| format!("{name}/")).collect::<String>();
+        format!("{name}{}", experiment.id)
+    }
+
+    /// The user Helm acts as: of several charts none may touch another's namespaces, or anything beside them.
+    pub fn user(&self) -> Option<String> {
+        self.name.as_ref().map(|name| format!("{}:{name}", self.lab.spec.lab))
+    }
+
+    /// Its chart, a folder or an archive.
+    ///
+    /// # Errors
+    /// It is no chart, or reaches out of its folder: Helm follows links, to any file of this machine.
+    pub fn chart(&self) -> Result<PathBuf> {
+        let chart = self.lab.chart();
+        if chart.is_file() {
+            return Ok(chart);
+        }
+        if !chart.join("Chart.yaml").is_file() {
+            bail!("{} is no chart: it has no Chart.yaml", chart.display());
+        }
+        if self.name.is_some() {
+            stays_inside(&chart, &chart)?;
+        }
+        Ok(chart)
+    }
+
+    /// Name and version of its chart.
+    ///
+    /// # Errors
+    /// A manifest that is no YAML.
+    pub fn version(&self) -> Result<String> {
+        let chart = self.chart()?;
+        if chart.is_file() {
+            // `helm package` puts both into the archive's name.
+            return Ok(chart.file_stem().unwrap_or_default().to_string_lossy().into_owned());
+        }
+        let manifest = chart.join("Chart.yaml");
+        let text = std::fs::read_to_string(&manifest)
+            .with_context(|| format!("cannot read {}", manifest.display()))?;
+        let chart: serde_json::Value =
+            serde_saphyr::from_str(&text).map_err(|error| anyhow!("{}: {error}", manifest.display()))?;
+        let field = |name: &str| chart[name].as_str().unwrap_or("unknown");
+        Ok(format!("{} {}", field("name"), field("version")))
+    }
+
+    /// Where its evidence goes.
+    pub fn paths(&self, workspace: &Workspace) -> Paths {
+        let mut paths = Paths { target: self.folder.clone(), ..self.lab.paths(workspace) };
+        if self.name.is_some() {
+            paths.step_summary = None;
+        }
+        paths
+    }
+
+    /// The lab's values with these and its own over them.
+    pub fn values_over(&self, more: &Values) -> Values {
+        let mut values = self.lab.spec.target.values.clone();
+        merge(&mut values, more);
+        merge(&mut values, &self.values);
+        values
+    }
+}
+
+/// The values in a file of the user's.
+///
+/// # Errors
+/// [`BadInput`] for one that can't be read or holds no map.
+pub fn values_of(file: Option<&Path>) -> Result<Values> {
+    let Some(file) = file else { return Ok(Values::new()) };
+    let shown = file.display();
+    let text = std::fs::read_to_string(file)
+        .map_err(|error| BadInput(format!("cannot read values file {shown}: {error}")))?;
+    serde_saphyr::from_str(&text).map_err(|error| BadInput(format!("values file {shown}: {error}")).into())
+}
+
+/// Refuses links that lead out of a chart.
+fn stays_inside(folder: &Path, chart: &Path) -> Result<()> {
+    let failed = || format!("cannot look into {}", folder.display());
+    for entry in std::fs::read_dir(folder).with_context(failed)? {
+        let path = entry.with_context(failed)?.path();
+        let kind = path.symlink_metadata().with_context(failed)?.file_type();
+        if kind.is_dir() {
+            stays_inside(&path, chart)?;
+        } else if kind.is_symlink() && !path.canonicalize().is_ok_and(|target| target.starts_with(chart)) {
+            bail!("{} is a link out of the chart", path.display());
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_link_out_of_a_chart_is_refused_and_one_inside_is_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().canonicalize().unwrap();
+        let chart = root.join("chart");
+        std::fs::create_dir_all(chart.join("files")).unwrap();
+        std::fs::write(root.join("secret"), "").unwrap();
+        std::fs::write(chart.join("Chart.yaml"), "").unwrap();
+        std::os::unix::fs::symlink("../Chart.yaml", chart.join("files/inside")).unwrap();
+        stays_inside(&chart, &chart).unwrap();
+        std::os::unix::fs::symlink("../../secret", chart.join("files/outside")).unwrap();
+        let error = stays_inside(&chart, &chart).unwrap_err().to_string();
+        assert!(error.ends_with("files/outside is a link out of the chart"), "{error}");
+    }
+}

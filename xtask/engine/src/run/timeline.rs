@@ -1,0 +1,477 @@
+//! One experiment's timeline: the objects of its namespace as the watches last saw them, and every
+//! transition they went through, with a monotonic time.
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+use std::time::Instant;
+
+use serde_json::Value as Json;
+use tokio::sync::watch;
+
+use crate::run::ledger::Ledger;
+use model::condition::{self, text};
+use model::expression::Scope;
+use model::kinds::KINDS;
+use model::record::{Transition, millis};
+
+/// The objects of one namespace by kind and name, and their history.
+#[derive(Debug)]
+pub struct Timeline {
+    /// Whose time it was.
+    pub ledger: Ledger,
+    started: Instant,
+    state: Mutex<State>,
+    changed: watch::Sender<usize>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    objects: BTreeMap<String, BTreeMap<String, Json>>,
+    transitions: Vec<Transition>,
+    /// When each change was delivered by a watch.
+    arrivals: Vec<Instant>,
+    /// The kinds whose watch is down, and the error seen last.
+    down: BTreeMap<String, String>,
+}
+
+impl Timeline {
+    /// An empty timeline that begins now.
+    pub fn begin() -> Self {
+        Self {
+            ledger: Ledger::default(),
+            started: Instant::now(),
+            state: Mutex::default(),
+            changed: watch::Sender::new(0),
+        }
+    }
+
+    /// When it began.
+    pub fn started(&self) -> Instant {
+        self.started
+    }
+
+    /// Milliseconds since it began.
+    pub fn now_ms(&self) -> u64 {
+        millis(self.started.elapsed())
+    }
+
+    /// Now, but later than everything seen so far: what ended a wait is before the step that follows, also when both
+    /// are in one millisecond.
+    pub fn moment(&self) -> u64 {
+        let last = self.lock().transitions.last().map_or(0, |transition| transition.at_ms + 1);
+        self.now_ms().max(last)
+    }
+
+    /// Takes an object as a watch delivered it.
+    pub fn applied(&self, kind: &str, object: Json) {
+        let name = text(&object, "/metadata/name").to_owned();
+        let at_ms = self.now_ms();
+        self.update(|state| {
+            let known = state.objects.entry(kind.to_owned()).or_default();
+            let previous = known.get(&name);
+            let found = transitions(kind, previous, Some(&object), at_ms);
+            if kind == "Event" {
+                // Only what they say is kept: an event is no state.
+                known.insert(name, Json::Object(keys_of(&object)));
+            } else {
+                known.insert(name, object);
+            }
+            state.transitions.extend(found);
+        });
+    }
+
+    /// Takes note that an object is gone.
+    pub fn deleted(&self, kind: &str, name: &str) {
+        let at_ms = self.now_ms();
+        self.update(|state| {
+            let previous = state.objects.get_mut(kind).and_then(|known| known.remove(name));
+            state.transitions.extend(transitions(kind, previous.as_ref(), None, at_ms));
+        });
+    }
+
+    /// Takes note that the watch of a kind broke, or could not be taken up again.
+    pub fn watch_dropped(&self, kind: &str, error: &str) {
+        let at_ms = self.now_ms();
+        self.update(|state| {
+            if state.down.insert(kind.to_owned(), error.to_owned()).is_none() {
+                state.transitions.push(of_watch(kind, at_ms, "dropped", error));
+            }
+        });
+    }
+
+    /// Takes note that a watch goes on where it stopped: what happened meanwhile is still to come.
+    pub fn watch_resumed(&self, kind: &str) {
+        let at_ms = self.now_ms();
+        self.update(|state| {
+            if state.down.remove(kind).is_some() {
+                state.transitions.push(of_watch(kind, at_ms, "resumed", "from the place where it stopped"));
+            }
+        });
+    }
+
+    /// The kinds whose watch is down, each with the error seen last.
+    pub fn down(&self) -> BTreeMap<String, String> {
+        self.lock().down.clone()
+    }
+
+    /// Takes a whole list after a watch was dropped: what isn't in it is gone, what changed meanwhile is noted
+    /// once, and the break itself is told.
+    pub fn relisted(&self, kind: &str, names: &[String]) {
+        let at_ms = self.now_ms();
+        self.update(|state| {
+            let known = state.objects.entry(kind.to_owned()).or_default();
+            let gone: Vec<String> = known.keys().filter(|name| !names.contains(name)).cloned().collect();
+            for name in gone {
+                let previous = known.remove(&name);
+                state.transitions.extend(transitions(kind, previous.as_ref(), None, at_ms));
+            }
+            state.down.remove(kind);
+            state.transitions.push(of_watch(
+                kind,
+                at_ms,
+                "relisted",
+                "what came and went meanwhile was not seen",
+            ));
+        });
+    }
+
+    /// Tells of every change from now on, by how many there were.
+    pub fn subscribe(&self) -> watch::Receiver<usize> {
+        self.changed.subscribe()
+    }
+
+    /// When a watch delivered the change after so many.
+    pub fn arrival(&self, after: usize) -> Option<Instant> {
+        self.lock().arrivals.get(after).copied()
+    }
+
+    /// Those of the variables `pods`, `statefulsets`, …, each a map by name, and `timeline` that are named.
+    pub fn variables(&self, names: &[String]) -> Scope {
+        let mut scope = Scope::new();
+        for (kind, variable) in KINDS {
+            if names.iter().any(|name| name == variable) {
+                scope.insert(variable.to_owned(), Json::Object(self.objects(kind)));
+            }
+        }
+        if names.iter().any(|name| name == "timeline") {
+            scope.insert("timeline".to_owned(), serde_json::to_value(self.transitions()).unwrap_or_default());
+        }
+        scope
+    }
+
+    /// The objects of a kind by name.
+    pub fn objects(&self, kind: &str) -> Scope {
+        self.lock().objects.get(kind).map(|known| known.clone().into_iter().collect()).unwrap_or_default()
+    }
+
+    /// The first thing found among the objects of a kind, without a copy of them: a condition is judged at every
+    /// change.
+    pub fn find_object<T>(&self, kind: &str, mut find: impl FnMut(&str, &Json) -> Option<T>) -> Option<T> {
+        self.lock().objects.get(kind)?.iter().find_map(|(name, object)| find(name, object))
+    }
+
+    /// The first thing found in what happened so far, without a copy of it.
+    pub fn find_transition<T>(&self, find: impl FnMut(&Transition) -> Option<T>) -> Option<T> {
+        self.lock().transitions.iter().find_map(find)
+    }
+
+    /// The resourceVersion of an object as the watch last saw it.
+    pub fn resource_version(&self, kind: &str, name: &str) -> Option<u64> {
+        let state = self.lock();
+        text(state.objects.get(kind)?.get(name)?, "/metadata/resourceVersion").parse().ok()
+    }
+
+    /// The names of a kind's objects.
+    pub fn names(&self, kind: &str) -> Vec<String> {
+        self.lock().objects.get(kind).map(|known| known.keys().cloned().collect()).unwrap_or_default()
+    }
+
+    /// Everything that happened so far.
+    pub fn transitions(&self) -> Vec<Transition> {
+        self.lock().transitions.clone()
+    }
+
+    fn update(&self, change: impl FnOnce(&mut State)) {
+        let arrived = Instant::now();
+        let mut state = self.lock();
+        change(&mut state);
+        state.arrivals.push(arrived);
+        self.changed.send_replace(state.arrivals.len());
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+/// What became of our own watch of a kind. It is no transition of an object of that kind: to claims about those it
+/// must not look like one.
+fn of_watch(kind: &str, at_ms: u64, what: &str, detail: &str) -> Transition {
+    Transition {
+        at_ms,
+        kind: "Watch".to_owned(),
+        name: kind.to_owned(),
+        uid: String::new(),
+        what: what.to_owned(),
+        resource_version: String::new(),
+        revision: None,
+        detail: Some(detail.to_owned()),
+    }
+}
+
+/// What happened between two states of an object.
+fn transitions(kind: &str, previous: Option<&Json>, next: Option<&Json>, at_ms: u64) -> Vec<Transition> {
+    let Some(object) = next.or(previous) else {
+        return vec![];
+    };
+    let same = |a: &Json, b: &Json| text(a, "/metadata/uid") == text(b, "/metadata/uid");
+    let note = |object: &Json, what: &str, detail: Option<String>| Transition {
+        at_ms,
+        kind: kind.to_owned(),
+        name: text(object, if kind == "Event" { "/involvedObject/name" } else { "/metadata/name" })
+            .to_owned(),
+        uid: text(object, "/metadata/uid").to_owned(),
+        what: what.to_owned(),
+        resource_version: text(object, "/metadata/resourceVersion").to_owned(),
+        revision: (kind == "Pod")
+            .then(|| text(object, "/metadata/labels/controller-revision-hash").to_owned())
+            .filter(|r| !r.is_empty()),
+        detail,
+    };
+    match (previous, next) {
+        // A watch that was dropped may miss the moment between the old pod and the new one of the same name.
+        (Some(old), Some(new)) if !same(old, new) => {
+            let mut both = vec![note(old, "deleted", None)];
+            both.extend(transitions(kind, None, Some(new), at_ms));
+            both
+        }
+        (_, None) if kind == "Event" => vec![],
+        (_, None) => vec![note(object, "deleted", None)],
+        (old, Some(new)) if kind == "Event" => {
+            let count = |event: Option<&Json>| event.and_then(|event| event["count"].as_i64()).unwrap_or(0);
+            if old.is_some() && count(old) == count(Some(new)) {
+                return vec![];
+            }
+            vec![note(new, text(new, "/reason"), Some(text(new, "/message").to_owned()))]
+        }
+        (old, Some(new)) => {
+            let mut found = Vec::new();
+            if old.is_none() {
+                found.push(note(new, "created", None));
+            }
+            for (what, detail) in changes(kind, old.unwrap_or(&Json::Null), new) {
+                found.push(note(new, what, detail));
+            }
+            found
+        }
+    }
+}
+
+fn changes(kind: &str, old: &Json, new: &Json) -> Vec<(&'static str, Option<String>)> {
+    let mut found = Vec::new();
+    let appeared = |pointer: &str| old.pointer(pointer).is_none() && new.pointer(pointer).is_some();
+    match kind {
+        "Pod" => {
+            let phase =
+                |pod: &Json, name: &str| pod.pointer("/status/phase").is_some_and(|phase| phase == name);
+            let (was_ready, is_ready) = (condition_true(old), condition_true(new));
+            if appeared("/spec/nodeName") {
+                found.push(("scheduled", None));
+            }
+            for (name, what) in [("Running", "running"), ("Succeeded", "succeeded"), ("Failed", "failed")] {
+                if phase(new, name) && !phase(old, name) {
+                    found.push((what, None));
+                }
+            }
+            if restarts(new) > restarts(old) {
+                found.push(("restarted", Some(format!("restart {}", restarts(new)))));
+            }
+            if is_ready && !was_ready {
+                found.push(("ready", None));
+            }
+            if was_ready && !is_ready {
+                found.push(("unready", None));
+            }
+            if appeared("/metadata/deletionTimestamp") {
+                found.push(("terminating", None));
+            }
+        }
+        "PersistentVolumeClaim" => {
+            let bound = |claim: &Json| claim.pointer("/status/phase").is_some_and(|phase| phase == "Bound");
+            if bound(new) && !bound(old) {
+                found.push(("bound", Some(text(new, "/spec/volumeName").to_owned())));
+            }
+            if appeared("/metadata/deletionTimestamp") {
+                found.push(("terminating", None));
+            }
+        }
+        "StatefulSet" | "Deployment" => {
+            let (before, after) = (counts(old), counts(new));
+            if before != after {
+                found.push(("changed", Some(after)));
+            }
+            if condition::rolled_out(new) && !condition::rolled_out(old) {
+                found.push(("rolled-out", None));
+            }
+        }
+        "EndpointSlice" => {
+            let (before, after) = (endpoints(old), endpoints(new));
+            if before != after {
+                found.push(("changed", Some(after)));
+            }
+        }
+        "Job" => {
+            let succeeded =
+                |job: &Json| job.pointer("/status/succeeded").and_then(Json::as_i64).unwrap_or(0) > 0;
+            if succeeded(new) && !succeeded(old) {
+                found.push(("succeeded", None));
+            }
+        }
+        _ => {}
+    }
+    found
+}
+
+/// The pod's own Ready condition, also while it is being deleted: `unready` is told when the kubelet says so.
+fn condition_true(pod: &Json) -> bool {
+    let conditions = pod.pointer("/status/conditions").and_then(Json::as_array);
+    conditions
+        .is_some_and(|conditions| conditions.iter().any(|c| c["type"] == "Ready" && c["status"] == "True"))
+}
+
+fn restarts(pod: &Json) -> i64 {
+    let containers = pod.pointer("/status/containerStatuses").and_then(Json::as_array);
+    containers.map_or(0, |containers| containers.iter().filter_map(|c| c["restartCount"].as_i64()).sum())
+}
+
+fn counts(workload: &Json) -> String {
+    let number = |pointer: &str| workload.pointer(pointer).and_then(Json::as_i64).unwrap_or(0);
+    format!(
+        "generation {} of {}, replicas {} of {}, ready {}, updated {}",
+        number("/status/observedGeneration"),
+        number("/metadata/generation"),
+        number("/status/replicas"),
+        number("/spec/replicas"),
+        number("/status/readyReplicas"),
+        number("/status/updatedReplicas")
+    )
+}
+
+fn endpoints(slice: &Json) -> String {
+    let list = slice["endpoints"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let mut names: Vec<String> = list
+        .iter()
+        .map(|endpoint| {
+            let ready = endpoint.pointer("/conditions/ready").and_then(Json::as_bool).unwrap_or(true);
+            format!("{}{}", text(endpoint, "/targetRef/name"), if ready { "" } else { " (not ready)" })
+        })
+        .collect();
+    names.sort();
+    names.join(", ")
+}
+
+fn keys_of(event: &Json) -> Scope {
+    let keep = ["metadata", "involvedObject", "reason", "message", "type", "count"];
+    let fields = event.as_object().into_iter().flatten();
+    fields
+        .filter(|(key, _)| keep.contains(&key.as_str()))
+        .map(|(key, value)| (key.clone(), value.clone()))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn pod(uid: &str, status: Json) -> Json {
+        json!({"metadata": {"name": "counter-1", "uid": uid, "resourceVersion": "7",
+            "labels": {"controller-revision-hash": "counter-abc"}}, "spec": {}, "status": status})
+    }
+
+    fn whats(timeline: &Timeline) -> Vec<String> {
+        timeline.transitions().into_iter().map(|t| t.what).collect()
+    }
+
+    #[test]
+    fn what_was_seen_is_before_the_next_step_also_within_a_millisecond() {
+        let timeline = Timeline::begin();
+        timeline.applied("Pod", pod("a", json!({"phase": "Pending"})));
+        let seen = timeline.transitions().last().unwrap().at_ms;
+        assert!(timeline.moment() > seen, "seen at {seen} ms");
+    }
+
+    #[test]
+    fn a_pod_goes_through_its_life_once() {
+        let timeline = Timeline::begin();
+        let ready = json!({"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]});
+        let mut scheduled = pod("a", json!({"phase": "Pending"}));
+        scheduled["spec"]["nodeName"] = json!("node");
+        let mut running = scheduled.clone();
+        running["status"] = ready.clone();
+        let mut dying = running.clone();
+        dying["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
+        timeline.applied("Pod", pod("a", json!({"phase": "Pending"})));
+        timeline.applied("Pod", scheduled);
+        timeline.applied("Pod", running.clone());
+        timeline.applied("Pod", running);
+        timeline.applied("Pod", dying);
+        timeline.deleted("Pod", "counter-1");
+        assert_eq!(whats(&timeline), ["created", "scheduled", "running", "ready", "terminating", "deleted"]);
+        assert_eq!(timeline.transitions()[0].revision.as_deref(), Some("counter-abc"));
+    }
+
+    #[test]
+    fn a_pod_replaced_behind_our_back_is_a_deletion_and_a_creation() {
+        let timeline = Timeline::begin();
+        timeline.applied("Pod", pod("a", json!({})));
+        timeline.applied("Pod", pod("b", json!({})));
+        let found: Vec<(String, String)> =
+            timeline.transitions().into_iter().map(|t| (t.what, t.uid)).collect();
+        assert_eq!(
+            found,
+            [("created".into(), "a".into()), ("deleted".into(), "a".into()), ("created".into(), "b".into())]
+        );
+    }
+
+    #[test]
+    fn a_dropped_watch_loses_and_doubles_nothing() {
+        let timeline = Timeline::begin();
+        timeline.applied("Pod", pod("a", json!({})));
+        // After the relist the same object comes again, and one that went meanwhile doesn't.
+        let mut other = pod("c", json!({}));
+        other["metadata"]["name"] = json!("counter-2");
+        timeline.applied("Pod", other);
+        timeline.applied("Pod", pod("a", json!({})));
+        timeline.relisted("Pod", &["counter-1".to_owned()]);
+        assert_eq!(whats(&timeline), ["created", "created", "deleted", "relisted"]);
+    }
+
+    #[test]
+    fn a_watch_that_is_down_is_told_once_and_with_its_last_error() {
+        let timeline = Timeline::begin();
+        timeline.watch_resumed("Pod");
+        timeline.watch_dropped("Pod", "the connection was closed");
+        timeline.watch_dropped("Pod", "connection refused");
+        assert_eq!(timeline.down(), [("Pod".to_owned(), "connection refused".to_owned())].into());
+        timeline.watch_resumed("Pod");
+        assert!(timeline.down().is_empty());
+        let told: Vec<_> = timeline.transitions().into_iter().map(|it| (it.kind, it.name, it.what)).collect();
+        let of_pods = |what: &str| ("Watch".to_owned(), "Pod".to_owned(), what.to_owned());
+        assert_eq!(told, [of_pods("dropped"), of_pods("resumed")]);
+    }
+
+    #[test]
+    fn an_event_is_told_when_it_happens_again() {
+        let timeline = Timeline::begin();
+        let event = |count: i64| {
+            json!({"metadata": {"name": "e", "uid": "e"}, "involvedObject": {"name": "counter-1"},
+            "reason": "Unhealthy", "message": "probe failed", "count": count})
+        };
+        timeline.applied("Event", event(1));
+        timeline.applied("Event", event(1));
+        timeline.applied("Event", event(2));
+        assert_eq!(whats(&timeline), ["Unhealthy", "Unhealthy"]);
+        assert_eq!(timeline.transitions()[0].name, "counter-1");
+    }
+}

@@ -1,0 +1,212 @@
+//! The watches of a run: one per kind for the whole cluster, handed out to the timelines by namespace.
+//!
+//! One connection per kind, not per kind and experiment: a dozen experiments side by side would open a hundred.
+
+use std::collections::HashMap;
+use std::pin::pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use futures::StreamExt;
+use futures::future::try_join_all;
+use k8s_openapi::api::apps::v1::{ControllerRevision, Deployment, StatefulSet};
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::{Event, PersistentVolumeClaim, Pod, Service};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use kube::Resource;
+use kube::api::{ApiResource, DynamicObject, ListParams, Request, WatchEvent, WatchParams};
+use kube::core::ObjectList;
+use serde_json::Value as Json;
+use tokio::task::JoinSet;
+
+use crate::run::timeline::Timeline;
+use crate::transient::{self, Pauses};
+use model::condition::text;
+
+/// How long the API server keeps a watch open before it ends it in good order.
+const WATCHED_S: u32 = 290;
+/// A watch that lasted this long did not break because it had just been opened.
+const LASTED: Duration = Duration::from_secs(2);
+
+/// The open watches. They close when this is dropped.
+#[derive(Debug)]
+pub struct Watches {
+    timelines: Timelines,
+    _tasks: JoinSet<()>,
+}
+
+type Timelines = Arc<Mutex<HashMap<String, Arc<Timeline>>>>;
+
+impl Watches {
+    /// Opens the watches and returns when each has its first list: from then on nothing is missed.
+    ///
+    /// # Errors
+    /// When the API server does not answer a first list.
+    pub async fn open(client: &kube::Client) -> Result<Self> {
+        let timelines = Timelines::default();
+        let lists = resources().into_iter().map(|resource| async {
+            let mut watch = Watch::new(client.clone(), resource, Arc::clone(&timelines));
+            let what = format!("list {}", watch.resource.plural);
+            let version = transient::read(&what, || watch.list()).await?.metadata.resource_version;
+            watch.version = version;
+            anyhow::Ok(watch)
+        });
+        let mut tasks = JoinSet::new();
+        for watch in try_join_all(lists).await? {
+            tasks.spawn(watch.follow());
+        }
+        Ok(Self { timelines, _tasks: tasks })
+    }
+
+    /// Begins the timeline of a namespace.
+    pub fn timeline(&self, namespace: &str) -> Arc<Timeline> {
+        let timeline = Arc::new(Timeline::begin());
+        lock(&self.timelines).insert(namespace.to_owned(), Arc::clone(&timeline));
+        timeline
+    }
+}
+
+/// The kinds that are watched: those that expressions see, and events, which explain.
+pub fn resources() -> Vec<ApiResource> {
+    vec![
+        ApiResource::erase::<Pod>(&()),
+        ApiResource::erase::<StatefulSet>(&()),
+        ApiResource::erase::<Deployment>(&()),
+        ApiResource::erase::<Service>(&()),
+        ApiResource::erase::<PersistentVolumeClaim>(&()),
+        ApiResource::erase::<EndpointSlice>(&()),
+        ApiResource::erase::<ControllerRevision>(&()),
+        ApiResource::erase::<Job>(&()),
+        ApiResource::erase::<Event>(&()),
+    ]
+}
+
+/// The watch of one kind.
+///
+/// kube's own `watcher` does the same and keeps a connection that ended to itself; the record has to tell of it.
+struct Watch {
+    client: kube::Client,
+    resource: ApiResource,
+    timelines: Timelines,
+    /// The resourceVersion seen last: from there a watch goes on. Without one everything is listed anew.
+    version: Option<String>,
+}
+
+impl Watch {
+    fn new(client: kube::Client, resource: ApiResource, timelines: Timelines) -> Self {
+        Self { client, resource, timelines, version: None }
+    }
+
+    /// Follows the kind until the run ends. A watch that breaks is resumed where it stopped, so that nothing is
+    /// lost and nothing comes twice; where the API server has forgotten that place, everything is listed anew.
+    async fn follow(mut self) {
+        let (mut pauses, mut broken) = (Pauses::default(), false);
+        loop {
+            let began = Instant::now();
+            match self.go_on(&mut broken).await {
+                Ok(()) => {}
+                Err(error) => {
+                    broken = true;
+                    if began.elapsed() > LASTED {
+                        pauses.reset();
+                    }
+                    if matches!(&error, kube::Error::Api(status) if status.code == 410) {
+                        self.version = None;
+                    }
+                    self.tell(|timeline, kind| timeline.watch_dropped(kind, &transient::told(&error)));
+                    pauses.pause().await;
+                }
+            }
+        }
+    }
+
+    /// Lists when it must, then watches until the watch ends: in good order, or with an error.
+    async fn go_on(&mut self, broken: &mut bool) -> kube::Result<()> {
+        let listed = self.version.is_none();
+        let version = match self.version.clone() {
+            Some(version) => version,
+            None => self.relist().await?,
+        };
+        let params = WatchParams::default().timeout(WATCHED_S);
+        let request = self.request().watch(&params, &version).map_err(kube::Error::BuildRequest)?;
+        let began = Instant::now();
+        let mut events = pin!(self.client.request_events::<Json>(request).await?);
+        self.version = Some(version);
+        if std::mem::take(broken) && !listed {
+            self.tell(Timeline::watch_resumed);
+        }
+        while let Some(event) = events.next().await {
+            match event? {
+                WatchEvent::Added(object) | WatchEvent::Modified(object) => {
+                    self.version = version_of(&object).or_else(|| self.version.take());
+                    self.hand_out(object);
+                }
+                WatchEvent::Deleted(object) => {
+                    self.version = version_of(&object).or_else(|| self.version.take());
+                    if let Some(timeline) = self.timeline_of(&object) {
+                        timeline.deleted(&self.resource.kind, text(&object, "/metadata/name"));
+                    }
+                }
+                WatchEvent::Bookmark(bookmark) => self.version = Some(bookmark.metadata.resource_version),
+                WatchEvent::Error(status) => return Err(kube::Error::Api(status)),
+            }
+        }
+        // kube takes a connection that is cut for the end of the stream.
+        match began.elapsed() + Duration::from_secs(1) < Duration::from_secs(u64::from(WATCHED_S)) {
+            true => Err(kube::Error::ReadEvents(std::io::Error::other("the connection was closed"))),
+            false => Ok(()),
+        }
+    }
+
+    async fn relist(&mut self) -> kube::Result<String> {
+        let list = self.list().await?;
+        let mut names: HashMap<String, Vec<String>> = HashMap::new();
+        for object in list.items {
+            let namespace = text(&object, "/metadata/namespace").to_owned();
+            names.entry(namespace).or_default().push(text(&object, "/metadata/name").to_owned());
+            self.hand_out(object);
+        }
+        for (namespace, timeline) in lock(&self.timelines).iter() {
+            timeline.relisted(&self.resource.kind, names.get(namespace).map_or(&[], Vec::as_slice));
+        }
+        Ok(list.metadata.resource_version.unwrap_or_default())
+    }
+
+    async fn list(&self) -> kube::Result<ObjectList<Json>> {
+        let request = self.request().list(&ListParams::default()).map_err(kube::Error::BuildRequest)?;
+        self.client.request(request).await
+    }
+
+    fn request(&self) -> Request {
+        Request::new(DynamicObject::url_path(&self.resource, None))
+    }
+
+    fn hand_out(&self, mut object: Json) {
+        if let Some(timeline) = self.timeline_of(&object) {
+            // Who wrote which field is half of an object and of no use here.
+            if let Some(metadata) = object.get_mut("metadata").and_then(Json::as_object_mut) {
+                metadata.remove("managedFields");
+            }
+            timeline.applied(&self.resource.kind, object);
+        }
+    }
+
+    fn timeline_of(&self, object: &Json) -> Option<Arc<Timeline>> {
+        lock(&self.timelines).get(text(object, "/metadata/namespace")).cloned()
+    }
+
+    fn tell(&self, what: impl Fn(&Timeline, &str)) {
+        for timeline in lock(&self.timelines).values() {
+            what(timeline, &self.resource.kind);
+        }
+    }
+}
+
+fn version_of(object: &Json) -> Option<String> {
+    Some(text(object, "/metadata/resourceVersion").to_owned()).filter(|version| !version.is_empty())
+}
+
+fn lock(timelines: &Timelines) -> std::sync::MutexGuard<'_, HashMap<String, Arc<Timeline>>> {
+    timelines.lock().unwrap_or_else(PoisonError::into_inner)
+}

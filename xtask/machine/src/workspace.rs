@@ -1,0 +1,76 @@
+//! Where things are: the checkout, what a run writes, and the cache. One value, passed first everywhere.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+
+/// Name of the lab's own kind cluster. Nothing else on the machine is called so.
+pub const CLUSTER: &str = "statefulset-lab";
+
+/// The folders the program works in. Nothing outside them is changed.
+#[derive(Debug, Clone)]
+pub struct Workspace {
+    /// The checkout.
+    pub root: PathBuf,
+    /// What runs leave behind: kubeconfig, reports, logs. Below cargo's target folder.
+    pub lab: PathBuf,
+    /// Tools, node image and build caches, shared by every checkout: `$XDG_CACHE_HOME/statefulset-lab`.
+    pub cache: PathBuf,
+}
+
+impl Workspace {
+    /// The workspace this program was built from.
+    ///
+    /// # Errors
+    /// Without `XDG_CACHE_HOME` and `HOME` there is no place for the cache.
+    pub fn discover() -> Result<Self> {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2);
+        let root = root.context("the checkout has no folder")?.to_owned();
+        let target =
+            std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), |dir| root.join(dir));
+        let cache_home = std::env::var_os("XDG_CACHE_HOME")
+            .map(PathBuf::from)
+            .filter(|dir| dir.is_absolute())
+            .or_else(|| std::env::var_os("HOME").map(|home| Path::new(&home).join(".cache")))
+            .context("neither XDG_CACHE_HOME nor HOME is set: there is no place for the cache")?;
+        Ok(Self { lab: target.join("lab"), cache: cache_home.join("statefulset-lab"), root })
+    }
+
+    /// The lab's own kubeconfig; `~/.kube/config` is never touched.
+    pub fn kubeconfig(&self) -> PathBuf {
+        self.lab.join("kubeconfig")
+    }
+
+    /// Cargo's target folder of the counter's image, with the archives in it.
+    pub fn image(&self) -> PathBuf {
+        self.lab.with_file_name("image")
+    }
+
+    /// Where the output of long builds is kept.
+    pub fn logs(&self) -> PathBuf {
+        self.lab.join("logs")
+    }
+
+    /// `path` as a reader in the checkout would write it.
+    pub fn display<'a>(&self, path: &'a Path) -> std::path::Display<'a> {
+        path.strip_prefix(&self.root).unwrap_or(path).display()
+    }
+}
+
+/// Copies a folder with everything in it.
+///
+/// # Errors
+/// Something can't be read or written.
+pub fn copy_folder(from: &Path, to: &Path) -> std::io::Result<()> {
+    std::fs::create_dir_all(to)?;
+    for entry in std::fs::read_dir(from)? {
+        let entry = entry?;
+        let target = to.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            copy_folder(&entry.path(), &target)?;
+        } else {
+            std::fs::copy(entry.path(), target)?;
+        }
+    }
+    Ok(())
+}

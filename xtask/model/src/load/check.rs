@@ -1,0 +1,387 @@
+//! What only shows when the whole lab is known: ids, points, names in expressions, commands.
+
+use std::collections::{BTreeSet, HashMap};
+
+use super::places::{Node, Place, Source};
+use super::{Problem, nearest};
+use crate::expression::{CEL_FUNCTIONS, Expression, FUNCTIONS, Fault, Template};
+use crate::kinds::{KINDS, NAMESPACE_CHARS, TARGET_FIELDS};
+use crate::spec::{Experiment, LabSpec, Step};
+
+/// Labs and experiments share a namespace's name.
+const NAME_CHARS: usize = 40;
+
+/// What means something in CEL already, or may one day:
+/// <https://github.com/google/cel-spec/blob/master/doc/langdef.md#syntax>.
+const RESERVED: [&str; 20] = [
+    "true",
+    "false",
+    "null",
+    "in",
+    "as",
+    "break",
+    "const",
+    "continue",
+    "else",
+    "for",
+    "function",
+    "if",
+    "import",
+    "let",
+    "loop",
+    "package",
+    "namespace",
+    "return",
+    "var",
+    "while",
+];
+
+/// Everything in a lab that makes no sense. `root` is the same file, for the places.
+pub(super) fn problems(spec: &LabSpec, file: &Source<'_>, root: &Node) -> Vec<Problem> {
+    let mut check = Check { file, root, found: Vec::new() };
+    if spec.experiments.is_empty() {
+        check.say("experiments", "a lab without experiments proves nothing");
+    }
+    check.names(spec);
+    check.points(spec);
+    for (position, experiment) in spec.experiments.iter().enumerate() {
+        check.experiment(experiment, &format!("experiments/{position}"));
+    }
+    check.found
+}
+
+/// The fields of `target` that the lab's expressions read.
+pub fn target_fields(spec: &LabSpec) -> Vec<String> {
+    let mut read = BTreeSet::new();
+    let mut note = |expression: &Expression| {
+        let fields = expression.reads().fields.into_iter();
+        read.extend(fields.filter(|(of, _)| of == "target").map(|(_, field)| field.name));
+    };
+    for experiment in &spec.experiments {
+        for (_, text) in experiment.steps.iter().flat_map(texts) {
+            let template = Template::compile(text).into_iter();
+            template.for_each(|template| template.expressions().for_each(|(_, expression)| note(expression)));
+        }
+        let until = experiment.steps.iter().filter_map(|step| match step {
+            Step::Await(step) => Some(&step.until),
+            _ => None,
+        });
+        let conditions = until.chain(experiment.claims.iter().map(|claim| &claim.expect));
+        conditions
+            .filter_map(|source| Expression::compile(source).ok())
+            .for_each(|expression| note(&expression));
+    }
+    read.into_iter().collect()
+}
+
+struct Check<'a> {
+    file: &'a Source<'a>,
+    root: &'a Node,
+    found: Vec<Problem>,
+}
+
+/// A text of the file, and what is said before a fault in it.
+#[derive(Clone, Copy)]
+struct Text<'a> {
+    path: &'a str,
+    text: &'a str,
+    label: &'a str,
+}
+
+/// What expressions may read at some point of an experiment.
+#[derive(Clone, Default)]
+struct Known<'a> {
+    variables: Vec<&'a str>,
+    /// The fields of a variable, where they are the same whatever the cluster does.
+    fields: HashMap<&'a str, Vec<&'a str>>,
+}
+
+impl Check<'_> {
+    fn say(&mut self, path: &str, says: impl Into<String>) {
+        self.found.push(Problem::new(self.root.find(path).at, says));
+    }
+
+    /// Says what is wrong at a character of a text.
+    fn say_inside(&mut self, text: Text<'_>, at: Option<usize>, says: &str) {
+        let node = self.root.find(text.path);
+        let place: Place = at.map_or(node.at, |at| node.inside(self.file, text.text, at));
+        self.found.push(Problem::new(place, format!("{}: {says}", text.label)));
+    }
+
+    fn names(&mut self, spec: &LabSpec) {
+        self.name("lab", &spec.lab, NAME_CHARS);
+        let (mut experiments, mut claims, mut criteria) = (HashMap::new(), HashMap::new(), HashMap::new());
+        for (position, criterion) in spec.rubric.iter().enumerate() {
+            let path = format!("rubric/{position}/id");
+            self.name(&path, &criterion.id, NAMESPACE_CHARS);
+            self.once("criterion", &criterion.id, path, &mut criteria);
+        }
+        for (position, experiment) in spec.experiments.iter().enumerate() {
+            let path = format!("experiments/{position}/id");
+            self.name(&path, &experiment.id, NAME_CHARS);
+            let namespace = format!("{}-{}", spec.lab, experiment.id);
+            if namespace.len() > NAMESPACE_CHARS {
+                let says = format!("namespace `{namespace}` has more than {NAMESPACE_CHARS} characters");
+                self.say(&path, says);
+            }
+            self.once("experiment", &experiment.id, path, &mut experiments);
+            for (place, claim) in experiment.claims.iter().enumerate() {
+                let path = format!("experiments/{position}/claims/{place}/id");
+                self.name(&path, &claim.id, NAMESPACE_CHARS);
+                self.once("claim", &claim.id, path, &mut claims);
+            }
+        }
+    }
+
+    fn name(&mut self, path: &str, id: &str, most: usize) {
+        let fits = id.len() <= most
+            && id.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')
+            && !id.is_empty()
+            && !id.starts_with('-')
+            && !id.ends_with('-');
+        if !fits {
+            let says = format!("`{id}` is no name: up to {most} lower-case letters, digits and inner dashes");
+            self.say(path, says);
+        }
+    }
+
+    fn once<'b>(&mut self, what: &str, id: &'b str, path: String, seen: &mut HashMap<&'b str, String>) {
+        match seen.get(id) {
+            Some(first) => {
+                let line = self.root.find(first).at.line;
+                self.say(&path, format!("another {what} is called `{id}`, in line {line}"));
+            }
+            None => drop(seen.insert(id, path)),
+        }
+    }
+
+    /// Every claim counts for a criterion, and every criterion's points can be earned, no more and no fewer.
+    fn points(&mut self, spec: &LabSpec) {
+        let known: Vec<&str> = spec.rubric.iter().map(|criterion| criterion.id.as_str()).collect();
+        let mut sums: HashMap<&str, u64> = HashMap::new();
+        for (position, experiment) in spec.experiments.iter().enumerate() {
+            for (place, claim) in experiment.claims.iter().enumerate() {
+                let path = format!("experiments/{position}/claims/{place}");
+                if !known.contains(&claim.criterion.as_str()) {
+                    let says = format!(
+                        "claim `{}` counts for `{}`, which the rubric does not have{}",
+                        claim.id,
+                        claim.criterion,
+                        hint(&claim.criterion, &known)
+                    );
+                    self.say(&format!("{path}/criterion"), says);
+                }
+                let points = self.hundredths(&format!("{path}/points"), claim.points);
+                *sums.entry(&claim.criterion).or_default() += points;
+            }
+        }
+        for (position, criterion) in spec.rubric.iter().enumerate() {
+            let path = format!("rubric/{position}/points");
+            let points = self.hundredths(&path, criterion.points);
+            let sum = sums.get(criterion.id.as_str()).copied().unwrap_or(0);
+            let (id, worth, claimed) = (&criterion.id, written(points), written(sum));
+            if criterion.sections.is_empty() && sum != points {
+                self.say(
+                    &path,
+                    format!("criterion `{id}` is worth {worth} points, its claims add up to {claimed}"),
+                );
+            } else if !criterion.sections.is_empty() && sum >= points {
+                let says = format!(
+                    "criterion `{id}` is worth {worth} points, its claims add up to {claimed} and leave its sections none"
+                );
+                self.say(&path, says);
+            }
+        }
+    }
+
+    /// Decimal fractions have no exact sum; whole hundredths have.
+    fn hundredths(&mut self, path: &str, points: f64) -> u64 {
+        let hundredths = points * 100.0;
+        if (hundredths - hundredths.round()).abs() > 1e-6 {
+            self.say(path, format!("{points} points are no whole hundredths"));
+        }
+        // What is out of range was told by the schema.
+        hundredths.round().clamp(0.0, 1e6) as u64
+    }
+
+    /// Every expression compiles, and names only what was recorded before it.
+    fn experiment(&mut self, experiment: &Experiment, path: &str) {
+        let place = format!("experiment `{}`", experiment.id);
+        // What is watched changes all the time: texts of commands read only what was recorded.
+        let mut recorded = Known::default();
+        recorded.add("target", Some(TARGET_FIELDS.to_vec()));
+        let watched: Vec<&str> = KINDS.iter().map(|(_, variable)| *variable).chain(["timeline"]).collect();
+        if experiment.steps.is_empty() {
+            self.say(&format!("{path}/steps"), format!("{place} does nothing"));
+        }
+        for (position, need) in experiment.needs.iter().enumerate() {
+            if need.field.split('.').any(str::is_empty) {
+                let path = format!("{path}/needs/{position}/field");
+                self.say(&path, format!("{place}: `{}` is no way to a field", need.field));
+            }
+        }
+        for (position, step) in experiment.steps.iter().enumerate() {
+            let path = format!("{path}/steps/{position}/{}", step.kind());
+            let label = format!("{place}, step {} ({})", position + 1, step.kind());
+            for (key, text) in texts(step) {
+                let text = Text { path: &format!("{path}/{key}"), text, label: &label };
+                self.template(text, &recorded);
+            }
+            self.command(step, &path, &label);
+            if let Step::Await(step) = step {
+                let text = Text { path: &format!("{path}/until"), text: &step.until, label: &label };
+                self.condition(text, &recorded.with(&watched));
+            }
+            if let Some(name) = step.name() {
+                let path = format!("{path}/as");
+                if recorded.variables.contains(&name) || watched.contains(&name) {
+                    self.say(&path, format!("{label}: `{name}` is taken"));
+                } else if !readable(name) {
+                    self.say(
+                        &path,
+                        format!("{label}: no expression can read `{name}`: letters, digits and _"),
+                    );
+                }
+                recorded.add(name, fields(step));
+            }
+        }
+        if experiment.claims.is_empty() {
+            self.say(&format!("{path}/claims"), format!("{place} claims nothing"));
+        }
+        let known = recorded.with(&watched);
+        for (position, claim) in experiment.claims.iter().enumerate() {
+            let path = format!("{path}/claims/{position}/expect");
+            let label = format!("claim `{}`", claim.id);
+            self.condition(Text { path: &path, text: &claim.expect, label: &label }, &known);
+        }
+    }
+
+    fn condition(&mut self, text: Text<'_>, known: &Known<'_>) {
+        match Expression::compile(text.text) {
+            Ok(expression) => self.expression(text, &expression, 0, known),
+            Err(fault) => self.fault(text, &fault),
+        }
+    }
+
+    fn template(&mut self, text: Text<'_>, known: &Known<'_>) {
+        match Template::compile(text.text) {
+            Ok(template) => {
+                for (at, expression) in template.expressions() {
+                    self.expression(text, expression, at, known);
+                }
+            }
+            Err(fault) => self.fault(text, &fault),
+        }
+    }
+
+    fn fault(&mut self, text: Text<'_>, fault: &Fault) {
+        self.say_inside(text, fault.at, &fault.says);
+    }
+
+    /// `begins` is where in the text the expression begins.
+    fn expression(&mut self, text: Text<'_>, expression: &Expression, begins: usize, known: &Known<'_>) {
+        let reads = expression.reads();
+        for name in &reads.variables {
+            if !known.variables.contains(&name.name.as_str()) {
+                let hint = hint(&name.name, &known.variables);
+                let says = format!("nothing called `{}` is recorded before{hint}", name.name);
+                self.say_inside(text, name.at.map(|at| begins + at), &says);
+            }
+        }
+        for (of, field) in &reads.fields {
+            let Some(fields) = known.fields.get(of.as_str()) else { continue };
+            if !fields.contains(&field.name.as_str()) {
+                let says = format!("`{of}` has no `{}`{}", field.name, hint(&field.name, fields));
+                self.say_inside(text, field.at.map(|at| begins + at), &says);
+            }
+        }
+        for function in expression.unknown_functions() {
+            let hint = hint(&function.name, &[&FUNCTIONS[..], &CEL_FUNCTIONS].concat());
+            let says = format!("there is no function `{}`{hint}", function.name);
+            self.say_inside(text, function.at.map(|at| begins + at), &says);
+        }
+    }
+
+    /// A command line that can be taken apart; that of `run` begins with a tool that there is.
+    fn command(&mut self, step: &Step, path: &str, label: &str) {
+        let command = match step {
+            Step::Run(step) => &step.command,
+            Step::Exec(step) => &step.command,
+            _ => return,
+        };
+        let Ok(template) = Template::compile(command) else { return };
+        let text = Text { path: &format!("{path}/command"), text: command, label };
+        let words = shell_words::split(&template.outline()).unwrap_or_else(|_| {
+            self.say_inside(text, None, "a quote is never closed");
+            vec!["kubectl".to_owned()]
+        });
+        match words.first().map(String::as_str) {
+            None => self.say_inside(text, None, "the command is empty"),
+            Some("kubectl" | "helm") => {}
+            Some(_) if matches!(step, Step::Exec(_)) => {}
+            Some(_) => self.say_inside(text, None, "only kubectl and helm can be run"),
+        }
+    }
+}
+
+impl<'a> Known<'a> {
+    fn add(&mut self, variable: &'a str, fields: Option<Vec<&'a str>>) {
+        self.variables.push(variable);
+        if let Some(fields) = fields {
+            self.fields.insert(variable, fields);
+        }
+    }
+
+    fn with(&self, watched: &[&'a str]) -> Self {
+        let mut all = self.clone();
+        all.variables.extend(watched);
+        all
+    }
+}
+
+/// Whether an expression can read a variable of this name.
+fn readable(name: &str) -> bool {
+    let begins = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
+    begins && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') && !RESERVED.contains(&name)
+}
+
+/// What a step records, where that is known beforehand; what is recorded by pod is not.
+fn fields(step: &Step) -> Option<Vec<&'static str>> {
+    let of_command = ["stdout", "stderr", "status"];
+    let mut fields: Vec<&str> = match step {
+        Step::Install(_) | Step::Upgrade(_) | Step::Uninstall(_) | Step::Run(_) => of_command.to_vec(),
+        Step::Observe(_) => KINDS.iter().map(|(_, variable)| *variable).collect(),
+        Step::Await(_) => Vec::new(),
+        Step::Hold(_) => vec!["events"],
+        Step::Exec(_) | Step::Resolve(_) | Step::Visit(_) => return None,
+    };
+    fields.extend(["started_ms", "ended_ms"]);
+    Some(fields)
+}
+
+/// The texts of a step that may hold `${…}`, each with its key.
+fn texts(step: &Step) -> Vec<(String, &str)> {
+    match step {
+        Step::Run(step) => one("command", &step.command),
+        Step::Exec(step) => [one("command", &step.command), listed("pods", &step.pods)].concat(),
+        Step::Resolve(step) => [listed("pods", &step.pods), listed("names", &step.names)].concat(),
+        Step::Visit(step) => [one("path", &step.path), listed("pods", &step.pods)].concat(),
+        _ => Vec::new(),
+    }
+}
+
+fn one<'a>(key: &str, text: &'a str) -> Vec<(String, &'a str)> {
+    vec![(key.to_owned(), text)]
+}
+
+fn listed<'a>(key: &str, texts: &'a [String]) -> Vec<(String, &'a str)> {
+    texts.iter().enumerate().map(|(position, text)| (format!("{key}/{position}"), text.as_str())).collect()
+}
+
+fn hint(name: &str, known: &[&str]) -> String {
+    nearest(name, known).map(|near| format!(" (did you mean `{near}`?)")).unwrap_or_default()
+}
+
+fn written(hundredths: u64) -> String {
+    crate::record::written(hundredths as f64 / 100.0)
+}

@@ -1,0 +1,292 @@
+//! The node image: kind's own by digest when a registry answers, otherwise made here of Go modules and
+//! Debian packages.
+
+mod assembly;
+mod archive;
+mod components;
+mod debian;
+mod root;
+mod store;
+mod verify;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow};
+use futures::future::try_join_all;
+
+use machine::container::Engine;
+use machine::digest::sha256;
+use machine::lock::Lock;
+use machine::pins;
+use machine::progress::{Progress, Task};
+use machine::surroundings::Surroundings;
+use machine::tools::gomod::{Go, KIND, NODE_MODULES};
+use machine::workspace::Workspace;
+
+use assembly::{Parts, Site};
+
+pub use verify::{Depth, verify};
+
+/// What an image made here is called.
+const NAME: &str = "localhost/statefulset-lab/node";
+/// Registries that don't answer by then are taken for absent.
+const REGISTRY_DEADLINE: Duration = Duration::from_secs(20);
+/// kind's node image has about 400 MB.
+const PULL_DEADLINE: Duration = Duration::from_secs(900);
+
+/// A node image in the engine's storage.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodeImage {
+    /// What the engine calls it.
+    pub reference: String,
+    /// Whether it was made here.
+    pub built: bool,
+}
+
+impl NodeImage {
+    /// One that a user names; [`NodeImage::fetch`] sees to it that it is there.
+    pub fn asked(reference: &str) -> Self {
+        Self { reference: reference.to_owned(), built: false }
+    }
+
+    /// Pulls the image unless the engine has it.
+    ///
+    /// # Errors
+    /// No registry gives it away.
+    pub async fn fetch(&self, engine: &Engine, task: &Task) -> Result<()> {
+        let name = full_name(&self.reference);
+        if self.built || engine.image_id(&name).await.is_some() {
+            return Ok(());
+        }
+        task.note(format!("pulls {name}"));
+        engine
+            .command()
+            .args(["pull", "--quiet", &name])
+            .deadline(PULL_DEADLINE)
+            .read()
+            .await
+            .map(drop)
+            .with_context(|| {
+                format!(
+                    "cannot pull the node image {}\n\
+                     next: name one that a registry has (https://github.com/kubernetes-sigs/kind/releases), or none",
+                    self.reference
+                )
+            })
+    }
+}
+
+/// The image that is already there: kind's own, or the one made of the present pins.
+pub async fn find(workspace: &Workspace, engine: &Engine, go: Option<&Go>) -> Option<NodeImage> {
+    if engine.image_id(&full_name(pins::NODE_IMAGE)).await.is_some() {
+        return Some(NodeImage { reference: pins::NODE_IMAGE.to_owned(), built: false });
+    }
+    let reference = reference(workspace, go?);
+    engine.image_id(&reference).await?;
+    Some(NodeImage { reference, built: true })
+}
+
+/// Fetches kind's own image. `None`: no registry gives it away.
+///
+/// # Errors
+/// The registry has it, and the pull breaks.
+pub async fn pull(engine: &Engine, progress: &Progress) -> Result<Option<NodeImage>> {
+    let name = full_name(pins::NODE_IMAGE);
+    let asked =
+        engine.command().args(["manifest", "inspect", &name]).deadline(REGISTRY_DEADLINE).output().await;
+    if !asked.is_ok_and(|output| output.status == 0) {
+        return Ok(None);
+    }
+    let task = progress.start("node image");
+    task.note("pulls kind's own, about 400 MB");
+    engine.command().args(["pull", "--quiet", &name]).deadline(PULL_DEADLINE).read().await.context(
+        "cannot pull kind's node image\nnext: run the same command again; what was pulled is kept",
+    )?;
+    task.done(&format!("pulled {}", pins::NODE_IMAGE.split('@').next().unwrap_or_default()));
+    Ok(Some(NodeImage { reference: pins::NODE_IMAGE.to_owned(), built: false }))
+}
+
+/// An image's name with its registry, and by its digest alone where it has one: podman takes no name that has
+/// both tag and digest, and asks no registry for a short one.
+fn full_name(reference: &str) -> String {
+    let (name, digest) = reference.split_once('@').unwrap_or((reference, ""));
+    let registry = match name.split_once('/') {
+        Some((host, _)) if host.contains(['.', ':']) || host == "localhost" => "",
+        Some(_) => "docker.io/",
+        None => "docker.io/library/",
+    };
+    if digest.is_empty() {
+        return format!("{registry}{name}");
+    }
+    // A colon before the last slash is that of a port.
+    let name = match name.rsplit_once(':') {
+        Some((untagged, tag)) if !tag.contains('/') => untagged,
+        _ => name,
+    };
+    format!("{registry}{name}@{digest}")
+}
+
+/// Makes the image unless it is there. Its modules must have been built.
+///
+/// # Errors
+/// A part is missing, the disk is full, the engine refuses the image.
+pub async fn build(
+    workspace: &Workspace,
+    engine: &Engine,
+    go: &Go,
+    progress: &Progress,
+) -> Result<NodeImage> {
+    let reference = reference(workspace, go);
+    let image = NodeImage { reference: reference.clone(), built: true };
+    let dir = workspace.cache.join("node");
+    std::fs::create_dir_all(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
+    let debian = debian(workspace, progress).await?;
+
+    let task = progress.start("node image");
+    let waits = |holder: &str| task.note(format!("waits for {holder}, which makes it"));
+    let lock = Lock::wait(&dir.join("image.lock"), waits).await?;
+    if engine.image_id(&reference).await.is_some() {
+        task.done("made by another run");
+        return Ok(image);
+    }
+    let work = lock.workplace(&dir, "image")?;
+    let parts = Arc::new(Parts::gather(workspace, go, debian).await?);
+    let site = Site { work: work.path(), surroundings: Surroundings::HERE };
+    let archive = assembly::assemble(&parts, &reference, &site, &task).await?;
+    task.note(format!("loads it into {}", engine.name()));
+    engine
+        .command()
+        .args(["load", "--quiet", "--input"])
+        .arg(&archive)
+        .deadline(Duration::from_secs(300))
+        .read()
+        .await
+        .with_context(|| format!("{} does not take the node image", engine.name()))?;
+    if engine.image_id(&reference).await.is_none() {
+        return Err(anyhow!("{} took the node image but does not know {reference}", engine.name()));
+    }
+    let pruned = match prune(engine, &reference).await {
+        0 => String::new(),
+        images => format!(", {images} of earlier pins removed"),
+    };
+    let size = std::fs::metadata(&archive).map_or(0, |meta| meta.len());
+    task.done(&format!(
+        "Kubernetes {} on Debian {}, {} MB{pruned}",
+        pins::KUBERNETES,
+        pins::NODE_DEBIAN,
+        size / 1_000_000
+    ));
+    Ok(image)
+}
+
+/// Removes the images that were made here of earlier pins, most of a gigabyte each, and says how many: one that a
+/// cluster is made of the engine keeps.
+async fn prune(engine: &Engine, keep: &str) -> usize {
+    let listed = engine.command().args(["images", "--format", "{{.Repository}}:{{.Tag}}"]).read().await;
+    let listed = listed.unwrap_or_default();
+    let mut pruned = 0;
+    for image in others(&listed, keep) {
+        let removed = engine.command().args(["image", "rm", image]).output().await;
+        pruned += usize::from(removed.is_ok_and(|output| output.status == 0));
+    }
+    pruned
+}
+
+fn others<'a>(listed: &'a str, keep: &str) -> impl Iterator<Item = &'a str> {
+    listed.lines().filter(move |image| image.starts_with(&format!("{NAME}:")) && *image != keep)
+}
+
+/// The two Debian filesystems: while Go compiles, the network is free for them.
+///
+/// # Errors
+/// As [`debian::Debian::tar`].
+pub async fn debian(workspace: &Workspace, progress: &Progress) -> Result<(PathBuf, PathBuf)> {
+    let dir = workspace.cache.join("node");
+    std::fs::create_dir_all(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
+    let mut tars =
+        try_join_all([&debian::NODE, &debian::PROXY].map(|debian| debian.tar(workspace, progress))).await?;
+    let proxy = tars.pop().context("no filesystem for kube-proxy")?;
+    let root = tars.pop().context("no filesystem for the node")?;
+    Ok((root, proxy))
+}
+
+/// How the parts are put together. Raise it with every change of that which the parts' own keys don't show:
+/// an image that was made the old way is then not found again.
+const RECIPE: u32 = 2;
+
+/// Names the image by everything that goes into it: found again instead of made again.
+pub fn reference(workspace: &Workspace, go: &Go) -> String {
+    let mut text = String::from(architecture());
+    for module in NODE_MODULES.into_iter().chain([&KIND]) {
+        text += &format!("\n{} {}", module.name, module.key(workspace, go));
+    }
+    for debian in [&debian::NODE, &debian::PROXY] {
+        text += &format!("\n{}", debian.recipe());
+    }
+    text += &format!("\n{RECIPE} {}", root::recipe());
+    let key = &sha256(text.as_bytes())[..12];
+    format!("{NAME}:{}-{key}", pins::KUBERNETES)
+}
+
+/// Go's and the image specification's name of this machine's architecture.
+pub fn architecture() -> &'static str {
+    match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_name_tells_all_that_goes_into_the_image() {
+        let dir = tempfile::tempdir().unwrap();
+        let workspace = Workspace {
+            root: dir.path().to_owned(),
+            lab: dir.path().join("target/lab"),
+            cache: dir.path().join("cache"),
+        };
+        let go = Go { path: "go".into(), version: pins::GO };
+        let before = reference(&workspace, &go);
+        assert!(before.starts_with("localhost/statefulset-lab/node:v1.37.0-"), "{before}");
+        assert_eq!(before, reference(&workspace, &go));
+        let pins = dir.path().join("xtask/tools/coredns");
+        std::fs::create_dir_all(&pins).unwrap();
+        std::fs::write(pins.join("go.mod"), "module m\n").unwrap();
+        assert_ne!(before, reference(&workspace, &go));
+    }
+
+    #[test]
+    fn only_our_own_images_are_of_earlier_pins() {
+        let listed = "localhost/statefulset-lab/node:v1-a\nlocalhost/statefulset-lab/node:v2-b\n\
+            localhost/statefulset-lab/node-of-somebody:v1\ndocker.io/kindest/node:v1.37.0\n<none>:<none>\n";
+        let found: Vec<&str> = others(listed, "localhost/statefulset-lab/node:v2-b").collect();
+        assert_eq!(found, ["localhost/statefulset-lab/node:v1-a"]);
+    }
+
+    #[test]
+    fn a_short_name_is_that_of_docker_hub_and_a_long_one_stays() {
+        for (given, full) in [
+            ("node", "docker.io/library/node"),
+            ("kindest/node:v1.36.4", "docker.io/kindest/node:v1.36.4"),
+            ("localhost/node:1", "localhost/node:1"),
+            ("registry.example:5000/node", "registry.example:5000/node"),
+        ] {
+            assert_eq!(full_name(given), full);
+        }
+    }
+
+    #[test]
+    fn podman_is_asked_for_the_digest_alone() {
+        let digest = pins::NODE_IMAGE.split_once('@').unwrap().1;
+        assert_eq!(full_name(pins::NODE_IMAGE), format!("docker.io/kindest/node@{digest}"));
+        let full = "registry.example:5000/node@sha256:1";
+        assert_eq!(full_name("registry.example:5000/node:v1@sha256:1"), full);
+        assert_eq!(full_name(full), full);
+    }
+}
