@@ -23,6 +23,7 @@ use node_image::Depth;
 use setup::Need;
 
 use crate::lab::Lab;
+use crate::run::course::Course;
 use crate::run::journal::{Finding, Journal};
 use crate::run::session::Session;
 use crate::run::subject::Subject;
@@ -46,7 +47,7 @@ pub async fn grade(workspace: &Workspace, args: &GradeArgs, progress: &Progress)
     let subjects = grade::subjects(workspace, args)?;
     run(workspace, &args.run, &subjects, progress, |journals, findings| {
         let exit = grade::conclude(workspace, args, &subjects, &findings)?;
-        if let Some(kept) = journals[0].session.kept() {
+        if let Some(kept) = journals[0].session.kept(journals[0].course) {
             progress.say(&format!("cluster {kept}"));
         }
         Ok(exit)
@@ -71,23 +72,16 @@ pub async fn run<T>(
     let _alone = installing.map_or_else(|| Lock::of_run(&workspace.cache), Ok)?;
 
     let session = Session::begin(workspace, &environment, args).await;
-    let journals: Vec<_> = subjects.iter().map(|subject| Journal::begin(&session, subject)).collect();
-    let ran = interrupt::or(run_lab(&session, &journals, progress)).await;
+    let mut course = Course::default();
+    let ran = interrupt::or(course.run(&session, subjects, progress)).await;
+    let (session, course) = (&session, &course);
+    let of = |(at, subject)| Journal { subject, session, course, ended: course.ended(at) };
+    let journals: Vec<_> = subjects.iter().enumerate().map(of).collect();
     let written = journals.iter().map(|journal| journal.write_evidence(ran.as_ref().err()));
     let findings: Result<Vec<Finding>> = written.collect();
-    let undone = session.undo(journals.iter().any(Journal::leaves_questions), progress).await;
+    let undone = session.undo(course, journals.iter().any(Journal::leaves_questions), progress).await;
     let concluded = findings.and_then(|findings| conclude(&journals, findings));
     ran.and(undone).and(concluded)
-}
-
-/// build → cluster → install → experiments. The evidence is written however far this came.
-async fn run_lab(session: &Session<'_>, journals: &[Journal<'_>], progress: &Progress) -> Result<()> {
-    let build = session.stage("build", session.image(progress));
-    let start = session.stage("cluster", session.cluster(progress));
-    let (image, cluster) = tokio::try_join!(build, start)?;
-    let install = session.install(&cluster, image.as_ref(), journals, progress);
-    let (access, targets) = session.stage("install", install).await?;
-    session.stage("experiments", run::experiments(session, journals, targets, &access, progress)).await
 }
 
 /// Builds the image, or builds it twice and compares.

@@ -1,6 +1,7 @@
 //! The experiments, side by side: each in a namespace of its own, watched from before its first step.
 
 pub mod session;
+pub mod course;
 pub mod subject;
 pub mod journal;
 pub mod bench;
@@ -18,106 +19,109 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
+use futures::StreamExt;
 use futures::future::{join_all, try_join_all};
+use futures::stream::FuturesUnordered;
 use serde_json::{Value as Json, json};
 use tokio::sync::Semaphore;
 
 use crate::evidence::stale;
-use crate::lab::target::Target;
-use crate::run::bench::{Access, Bench, record_of};
-use crate::run::journal::Journal;
+use crate::run::bench::{Bench, record_of};
+use crate::run::course::Installed;
 use crate::run::session::Session;
+use crate::run::subject::Subject;
 use crate::run::watches::Watches;
 use machine::progress::{Progress, Task};
 use model::expression::{Expression, Scope};
 use model::record::{ClaimRecord, CommandRecord, ExperimentRecord, StepRecord, Verdict, millis};
 use model::spec::{Claim, Experiment};
 
-/// Runs the experiments of all charts, as many side by side as were asked for, and enters each into its chart's
-/// journal when it ends. A chart that can't be looked at fails all of its experiments and stops no other.
+/// Runs the experiments of all charts, as many side by side as were asked for, and enters each into `ended`, by its
+/// chart, when it ends. A chart that can't be looked at fails all of its experiments and stops no other.
 ///
 /// # Errors
-/// When the cluster can't be watched at all, or the only chart can't be looked at. A failing experiment is a result,
-/// not an error.
+/// When the cluster can't be watched at all. A failing experiment is a result, not an error.
 pub async fn experiments(
     session: &Session<'_>,
-    journals: &[Journal<'_>],
-    targets: Vec<Result<Target>>,
-    access: &Access,
+    subjects: &[Subject],
+    Installed { access, targets }: &Installed,
+    ended: &mut [Vec<ExperimentRecord>],
     progress: &Progress,
 ) -> Result<()> {
-    let mut found = Vec::new();
-    for (journal, target) in journals.iter().zip(targets) {
-        match target {
-            Ok(target) => found.push((journal, target)),
-            Err(error) if journal.subject.name.is_none() => return Err(error),
-            Err(error) => refuse(journal, &error)?,
-        }
-    }
     let mut chosen = Vec::new();
-    for (journal, target) in &found {
-        let experiments = journal.subject.chosen()?.into_iter();
-        chosen.extend(experiments.map(|experiment| (*journal, target, experiment)));
+    for (of, (subject, target)) in subjects.iter().zip(targets).enumerate() {
+        match target {
+            Ok(target) => chosen.extend(subject.chosen()?.into_iter().map(|it| (of, subject, target, it))),
+            Err(error) => ended[of] = refused(subject, error)?,
+        }
     }
     let began = Instant::now();
     let watches = Watches::open(&access.client).await?;
     let places = Semaphore::new(session.jobs());
     // The longest first, so that none of them is left alone at the end; steps are what is known of length beforehand.
-    chosen.sort_by_key(|(_, _, experiment)| std::cmp::Reverse(experiment.steps.len()));
-    let runs = chosen.iter().map(|(journal, target, experiment)| async {
-        let subject = journal.subject;
+    chosen.sort_by_key(|(.., experiment)| std::cmp::Reverse(experiment.steps.len()));
+    let runs = chosen.into_iter().map(|(of, subject, target, experiment)| {
         let mut task = progress.queue(subject.title(experiment));
-        let _place = places.acquire().await?;
-        task.begin();
-        let (namespace, access) = (subject.namespace(experiment), access.acting_as(subject.user()));
-        let started_ms = millis(began.elapsed());
-        let timeline = watches.timeline(&namespace);
-        let bench = Bench {
-            access: &access,
-            target,
-            namespace,
-            timeline,
-            recorded: Scope::new(),
-            values: BTreeMap::new(),
-            commands: Vec::new(),
-        };
-        let mut record = run_one(experiment, bench, &task).await;
-        record.started_ms = started_ms;
-        match screen::ended(&record) {
-            Ok(line) => task.done(&line),
-            Err(line) => task.fail(&line),
+        let (watches, places) = (&watches, &places);
+        async move {
+            let _place = places.acquire().await?;
+            task.begin();
+            let (namespace, access) = (subject.namespace(experiment), access.acting_as(subject.user()));
+            let started_ms = millis(began.elapsed());
+            let timeline = watches.timeline(&namespace);
+            let bench = Bench {
+                access: &access,
+                target,
+                namespace,
+                timeline,
+                recorded: Scope::new(),
+                values: BTreeMap::new(),
+                commands: Vec::new(),
+            };
+            let mut record = run_one(experiment, bench, &task).await;
+            record.started_ms = started_ms;
+            match screen::ended(&record) {
+                Ok(line) => task.done(&line),
+                Err(line) => task.fail(&line),
+            }
+            if subject.name.is_some() {
+                // Many charts side by side are more than a node bears when none of them goes.
+                namespaces::release(&access.client, &record.namespace).await?;
+            }
+            anyhow::Ok((of, record))
         }
-        let released = journal.releases(&record).then(|| record.namespace.clone());
-        journal.enter(record);
-        if let (Some(namespace), true) = (&released, subject.name.is_some()) {
-            // Many charts side by side are more than a node bears when none of them goes.
-            namespaces::release(&access.client, namespace).await?;
-            return Ok(None);
-        }
-        anyhow::Ok(released)
     });
-    let released = join_all(runs).await.into_iter().collect::<Result<Vec<_>>>()?;
+    let mut runs: FuturesUnordered<_> = runs.collect();
+    let mut released = Vec::new();
+    while let Some(run) = runs.next().await {
+        let (of, record) = run?;
+        if subjects[of].name.is_none() && subjects[of].releases(&record, session.args.keep) {
+            released.push(record.namespace.clone());
+        }
+        ended[of].push(record);
+    }
     // Not before: stopping pods and taking volumes away is as much work as making them, and the experiments that are
     // still under way need the machine. Nobody waits for it: the next run does, if it is still on its way.
-    let released = released.iter().flatten();
-    try_join_all(released.map(|namespace| namespaces::release(&access.client, namespace))).await.map(drop)
+    try_join_all(released.iter().map(|namespace| namespaces::release(&access.client, namespace)))
+        .await
+        .map(drop)
 }
 
-/// Fails all experiments of a chart that can't be looked at.
-fn refuse(journal: &Journal<'_>, error: &anyhow::Error) -> Result<()> {
+/// All experiments of a chart that can't be looked at.
+fn refused(subject: &Subject, error: &anyhow::Error) -> Result<Vec<ExperimentRecord>> {
     let failure = format!("{error:#}");
-    for experiment in journal.subject.chosen()? {
+    let refused = subject.chosen()?.into_iter().map(|experiment| {
         let claims = experiment.claims.iter().map(|claim| ClaimRecord {
             message: Some("the chart can't be looked at".to_owned()),
             ..unjudged(claim)
         });
-        journal.enter(ExperimentRecord {
+        ExperimentRecord {
             claims: claims.collect(),
             failure: Some(failure.clone()),
-            ..unrun(experiment, journal.subject.namespace(experiment))
-        });
-    }
-    Ok(())
+            ..unrun(experiment, subject.namespace(experiment))
+        }
+    });
+    Ok(refused.collect())
 }
 
 /// One experiment from its empty namespace to its verdicts.

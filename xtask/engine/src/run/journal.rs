@@ -1,7 +1,6 @@
-//! The run of one chart: what was seen, and what it leaves behind.
+//! What a run leaves behind of one chart: its record, its evidence, the last screen.
 
-use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::path::Path;
 use std::time::Instant;
 
 use anyhow::Result;
@@ -9,9 +8,7 @@ use time::format_description::well_known::Rfc3339;
 
 use crate::evidence::grade::Outcome;
 use crate::evidence::{self, Keep, Written};
-use crate::image::Image;
-use crate::lab::target::Target;
-use crate::run::bench::Access;
+use crate::run::course::Course;
 use crate::run::screen;
 use crate::run::session::Session;
 use crate::run::subject::Subject;
@@ -20,21 +17,17 @@ use machine::exit::Exit;
 use machine::progress::Progress;
 use machine::progress::paint::Paint;
 use model::record::{Criterion, ExperimentRecord, FORMAT, Record, Stage, millis};
-use model::spec::Values;
 
-/// The run of a chart under way.
+/// What a run came to for one chart.
 pub struct Journal<'a> {
     /// The chart, and the lab it is put to.
     pub subject: &'a Subject,
     /// The run that it is part of.
     pub session: &'a Session<'a>,
-    entries: Mutex<Entries>,
-}
-
-#[derive(Default)]
-struct Entries {
-    chart: Option<String>,
-    experiments: Vec<ExperimentRecord>,
+    /// How far that came.
+    pub course: &'a Course,
+    /// The chart's experiments that ended, as they ended.
+    pub ended: &'a [ExperimentRecord],
 }
 
 /// What the run of a chart came to.
@@ -45,56 +38,14 @@ pub struct Finding {
     pub written: Written,
 }
 
-impl<'a> Journal<'a> {
-    /// Begins a chart's part of a run.
-    pub fn begin(session: &'a Session<'a>, subject: &'a Subject) -> Self {
-        Self { subject, session, entries: Mutex::default() }
-    }
-
-    /// Finds the roles of the chart's objects.
-    ///
-    /// # Errors
-    /// When it is no chart, does not render, or lacks a role that the lab speaks of.
-    pub async fn target(&self, access: &Access, image: Option<&Image>) -> Result<Target> {
-        let subject = self.subject;
-        let chart = subject.chart()?;
-        self.entries().chart = Some(subject.version()?);
-        let root = &self.session.workspace.root;
-        let chart = chart.strip_prefix(root).map_or(chart.clone(), |inside| {
-            // A relative path without a slash could be a chart's name in a repository.
-            if inside.components().count() == 1 { PathBuf::from(".").join(inside) } else { inside.to_owned() }
-        });
-        let values_dir = subject.folder.join("values");
-        let shown_dir = values_dir.strip_prefix(root).unwrap_or(&values_dir).to_owned();
-        let release = &subject.lab.spec.target.release;
-        let values = subject.values_over(&self.image_values(image)?);
-        let _turn = access.tools.acquire().await?;
-        let target = Target::discover(&access.helm, chart, release, values, values_dir, shown_dir).await?;
-        target.plays(&subject.lab.target_fields())?;
-        Ok(target)
-    }
-
-    /// Whether the namespace of an experiment may go when it has ended: in a cluster that is kept only those are
-    /// left that somebody will want to look at, because they failed or were asked for by name. Of several charts
-    /// none is: a node bears about a hundred pods.
-    pub fn releases(&self, record: &ExperimentRecord) -> bool {
-        let holds = record.failure.is_none() && !record.claims.iter().any(|claim| claim.verdict.is_red());
-        self.subject.name.is_some() || self.session.args.keep && self.subject.only.is_empty() && holds
-    }
-
-    /// Enters an experiment that ended.
-    pub fn enter(&self, record: ExperimentRecord) {
-        self.entries().experiments.push(record);
-    }
-
+impl Journal<'_> {
     /// Whether somebody will want to know what the node said. Of several charts some are expected to fail.
     pub fn leaves_questions(&self) -> bool {
         self.subject.name.is_none() && !self.all_hold()
     }
 
     fn all_hold(&self) -> bool {
-        let entries = self.entries();
-        let mut claims = entries.experiments.iter().flat_map(|experiment| &experiment.claims);
+        let mut claims = self.ended.iter().flat_map(|experiment| &experiment.claims);
         !claims.any(|claim| claim.verdict.is_red())
     }
 
@@ -166,9 +117,12 @@ impl<'a> Journal<'a> {
         let file = |name: &str| display(&self.subject.folder.join(name));
         places.push(("report", file("report.html")));
         places.push(("for machines", format!("{}, {}", file("report.json"), file("junit.xml"))));
-        if let Some(kept) = self.session.kept() {
+        if let Some(kept) = self.session.kept(self.course) {
             places.push(("cluster", kept.to_owned()));
-            let left = record.experiments.iter().filter(|experiment| !self.releases(experiment));
+            let left = record
+                .experiments
+                .iter()
+                .filter(|experiment| !self.subject.releases(experiment, self.session.args.keep));
             let left: Vec<&str> = left.map(|experiment| experiment.namespace.as_str()).collect();
             if !left.is_empty() {
                 places.push(("namespaces", left.join(", ")));
@@ -178,10 +132,9 @@ impl<'a> Journal<'a> {
     }
 
     fn record(&self, broke: Option<String>, evidence_began: Instant) -> Record {
-        let entries = self.entries();
-        let mut stages = self.session.stages();
+        let mut stages = self.course.stages();
         stages.push(Stage { name: "evidence".to_owned(), duration_ms: millis(evidence_began.elapsed()) });
-        let mut experiments = entries.experiments.clone();
+        let mut experiments = self.ended.to_vec();
         let place = |record: &ExperimentRecord| {
             self.subject.lab.spec.experiments.iter().position(|e| e.id == record.id)
         };
@@ -190,8 +143,8 @@ impl<'a> Journal<'a> {
         let (engine_ms, whole_ms) = (sum(|it| it.engine_ms), sum(|it| it.duration_ms));
         let engine_share = if whole_ms > 0.0 { engine_ms / whole_ms } else { 0.0 };
         let started_at = self.session.started_at;
-        let mut versions = self.session.versions();
-        versions.extend(entries.chart.clone().map(|chart| ("chart".to_owned(), chart)));
+        let mut versions = self.session.versions(self.course);
+        versions.extend(self.subject.version().ok().map(|chart| ("chart".to_owned(), chart)));
         let rubric = self.subject.lab.spec.rubric.iter().map(|criterion| Criterion {
             id: criterion.id.clone(),
             title: criterion.title.clone(),
@@ -224,18 +177,5 @@ impl<'a> Journal<'a> {
         let shipped = subject.refreshes && args.values.is_none() && args.image.is_none();
         let own = args.cluster == ClusterArg::Kind && args.node_image.is_none();
         shipped && own && subject.only.is_empty() && record.broke.is_none()
-    }
-
-    /// The values that name an image which is not the chart's own.
-    fn image_values(&self, image: Option<&Image>) -> Result<Values> {
-        let Some(image) = image.filter(|_| self.session.args.image.is_some()) else {
-            return Ok(Values::new());
-        };
-        let (repository, tag) = image.name.rsplit_once(':').unwrap_or((&image.name, ""));
-        Ok(serde_json::from_value(serde_json::json!({"image": {"repository": repository, "tag": tag}}))?)
-    }
-
-    fn entries(&self) -> MutexGuard<'_, Entries> {
-        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,26 +1,24 @@
-//! What all charts of a run share: its stages, the image, the cluster, and what is left to undo.
+//! What all charts of a run share: how it was asked for, its stages, and what is undone in the end.
 
 use std::collections::BTreeMap;
-use std::future::Future;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::Result;
-use futures::future::join_all;
+use futures::future::try_join_all;
 use time::OffsetDateTime;
 use tokio::sync::Semaphore;
 
 use crate::cluster::{self, Cluster};
 use crate::image::{self, Image};
-use crate::lab::target::Target;
 use crate::run::bench::Access;
-use crate::run::journal::Journal;
+use crate::run::course::{Course, Installed};
 use crate::run::namespaces;
+use crate::run::subject::Subject;
 use cli::{ClusterArg, RunArgs};
 use machine::command::Command;
 use machine::progress::Progress;
 use machine::workspace::Workspace;
-use model::record::{Stage, millis};
 use setup::Environment;
 
 /// Experiments that a core bears at the same time: they mostly wait, for pods to start and to stop.
@@ -28,7 +26,7 @@ const JOBS_PER_CORE: usize = 4;
 /// Tools that a core bears at the same time: each is a Go process of a tenth of a second.
 const TOOLS_PER_CORE: usize = 4;
 
-/// A run under way.
+/// What is known of a run from its start. What its stages came to is in [`Course`].
 pub struct Session<'a> {
     /// Where it runs.
     pub workspace: &'a Workspace,
@@ -39,15 +37,8 @@ pub struct Session<'a> {
     /// The same moment by the calendar.
     pub started_at: OffsetDateTime,
     environment: &'a Environment,
-    entries: Mutex<Entries>,
-}
-
-#[derive(Default)]
-struct Entries {
-    stages: Vec<Stage>,
-    versions: BTreeMap<String, String>,
-    cluster: Option<Cluster>,
-    client: Option<kube::Client>,
+    /// The commit that is checked out.
+    revision: String,
 }
 
 impl<'a> Session<'a> {
@@ -55,20 +46,7 @@ impl<'a> Session<'a> {
     pub async fn begin(workspace: &'a Workspace, environment: &'a Environment, args: &'a RunArgs) -> Self {
         let revision = revision(workspace).await;
         let (started, started_at) = (Instant::now(), OffsetDateTime::now_utc());
-        let session = Self { workspace, args, started, started_at, environment, entries: Mutex::default() };
-        session.version("revision", &revision);
-        session
-    }
-
-    /// Does a stage and notes how long it took.
-    ///
-    /// # Errors
-    /// Those of the stage.
-    pub async fn stage<T>(&self, name: &str, work: impl Future<Output = Result<T>>) -> Result<T> {
-        let began = Instant::now();
-        let result = work.await;
-        self.entries().stages.push(Stage { name: name.to_owned(), duration_ms: millis(began.elapsed()) });
-        result
+        Self { workspace, args, started, started_at, environment, revision }
     }
 
     /// Builds the image, or takes the one that was given. `None` for a cluster of the user's: no image can be loaded
@@ -84,7 +62,6 @@ impl<'a> Session<'a> {
             Some(archive) => image::open(archive)?,
             None => image::build(self.workspace, progress, self.args.builder).await?,
         };
-        self.version("image", &format!("{} {}", image.name, image.digest));
         Ok(Some(image))
     }
 
@@ -93,32 +70,28 @@ impl<'a> Session<'a> {
     /// # Errors
     /// When it does not come up or does not answer.
     pub async fn cluster(&self, progress: &Progress) -> Result<Cluster> {
-        let cluster = match &self.args.cluster {
-            ClusterArg::Kind => cluster::up(self.workspace, self.environment, progress).await?,
+        match &self.args.cluster {
+            ClusterArg::Kind => cluster::up(self.workspace, self.environment, progress).await,
             ClusterArg::Context(name) => {
-                cluster::context(self.workspace, self.environment, name, progress).await?
+                cluster::context(self.workspace, self.environment, name, progress).await
             }
-        };
-        self.version("kubernetes", &cluster.server_version);
-        self.entries().cluster = Some(cluster.clone());
-        Ok(cluster)
+        }
     }
 
     /// Makes the cluster ready for the experiments: the image in the node, nothing of an earlier run in the way,
     /// and the roles of each chart's objects known, or why they are not.
     ///
     /// # Errors
-    /// When the node does not take the image, or a leftover does not go.
+    /// When the node does not take the image, a leftover does not go, or the only chart can't be looked at.
     pub async fn install(
         &self,
         cluster: &Cluster,
         image: Option<&Image>,
-        journals: &[Journal<'_>],
+        subjects: &[Subject],
         progress: &Progress,
-    ) -> Result<(Access, Vec<Result<Target>>)> {
+    ) -> Result<Installed> {
         let task = progress.start("install");
         let client = cluster.client().await?;
-        self.entries().client = Some(client.clone());
         let cores = std::thread::available_parallelism().map_or(2, usize::from);
         let access = Access {
             client: client.clone(),
@@ -135,19 +108,23 @@ impl<'a> Session<'a> {
             let loaded = cluster.load_image(&image.archive, &tag, &image.digest).await?;
             Ok(if loaded { "image loaded" } else { "image is there" })
         };
+        let given = image.filter(|_| self.args.image.is_some());
         let targets = async {
-            anyhow::Ok(join_all(journals.iter().map(|journal| journal.target(&access, image))).await)
+            let targets = subjects.iter().map(|subject| async {
+                let target = subject.target(&self.workspace.root, &access, given).await;
+                // One of many that can't be looked at stops no other.
+                if subject.name.is_some() { Ok(target) } else { target.map(Ok) }
+            });
+            try_join_all(targets).await
         };
         let (loaded, cleared, targets) = tokio::try_join!(loading, namespaces::clear(&client), targets)?;
-        self.entries().versions.extend(self.environment.versions());
-        self.version("kubectl", &cluster.kubectl.version.to_string());
         let cleared = if cleared.is_empty() {
             String::new()
         } else {
             format!(", {} old namespaces removed", cleared.len())
         };
         task.done(&format!("{loaded}{cleared}"));
-        Ok((access, targets))
+        Ok(Installed { access, targets })
     }
 
     /// Experiments at the same time.
@@ -160,11 +137,7 @@ impl<'a> Session<'a> {
     ///
     /// # Errors
     /// When something does not go; the message says what.
-    pub async fn undo(&self, questions: bool, progress: &Progress) -> Result<()> {
-        let (cluster, client) = {
-            let entries = self.entries();
-            (entries.cluster.clone(), entries.client.clone())
-        };
+    pub async fn undo(&self, course: &Course, questions: bool, progress: &Progress) -> Result<()> {
         if self.args.keep {
             return Ok(());
         }
@@ -176,37 +149,32 @@ impl<'a> Session<'a> {
             // Also when the run broke while it was being made.
             return cluster::down(self.workspace, progress).await;
         }
-        if let Some(client) = client {
-            namespaces::clear(&client).await?;
+        let Some(cluster) = &course.cluster.value else { return Ok(()) };
+        if let Some(installed) = &course.install.value {
+            namespaces::clear(&installed.access.client).await?;
         }
-        match cluster {
-            Some(cluster) => cluster.down(self.workspace, progress).await,
-            None => Ok(()),
-        }
+        cluster.down(self.workspace, progress).await
     }
 
     /// What to do with a cluster that stays.
-    pub fn kept(&self) -> Option<&'static str> {
-        let stays = self.args.keep && self.entries().cluster.is_some();
+    pub fn kept(&self, course: &Course) -> Option<&'static str> {
+        let stays = self.args.keep && course.cluster.value.is_some();
         stays.then_some("kept: cargo xtask shell looks around, cargo xtask cluster down removes it")
     }
 
-    /// The stages so far.
-    pub fn stages(&self) -> Vec<Stage> {
-        self.entries().stages.clone()
-    }
-
-    /// What it ran with.
-    pub fn versions(&self) -> BTreeMap<String, String> {
-        self.entries().versions.clone()
-    }
-
-    fn version(&self, of: &str, version: &str) {
-        self.entries().versions.insert(of.to_owned(), version.to_owned());
-    }
-
-    fn entries(&self) -> MutexGuard<'_, Entries> {
-        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    /// What it ran with, as far as it came.
+    pub fn versions(&self, course: &Course) -> BTreeMap<String, String> {
+        let mut versions = self.environment.versions();
+        let mut version = |of: &str, version: String| drop(versions.insert(of.to_owned(), version));
+        version("revision", self.revision.clone());
+        if let Some(Some(image)) = &course.build.value {
+            version("image", format!("{} {}", image.name, image.digest));
+        }
+        if let Some(cluster) = &course.cluster.value {
+            version("kubernetes", cluster.server_version.clone());
+            version("kubectl", cluster.kubectl.version.to_string());
+        }
+        versions
     }
 }
 

@@ -5,11 +5,14 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, anyhow, bail};
 
 use crate::evidence::Paths;
+use crate::image::Image;
 use crate::lab::Lab;
-use crate::lab::target::merge;
+use crate::lab::target::{Target, merge};
+use crate::run::bench::Access;
 use cli::LabArgs;
 use machine::exit::BadInput;
 use machine::workspace::Workspace;
+use model::record::ExperimentRecord;
 use model::spec::{Experiment, Values};
 
 /// A chart under test.
@@ -99,6 +102,34 @@ impl Subject {
         Ok(chart)
     }
 
+    /// Finds the roles of the chart's objects. `image` takes the place of the one that the chart's values name.
+    ///
+    /// # Errors
+    /// When it is no chart, does not render, or lacks a role that the lab speaks of.
+    pub async fn target(&self, root: &Path, access: &Access, image: Option<&Image>) -> Result<Target> {
+        let chart = self.chart()?;
+        let chart = chart.strip_prefix(root).map_or(chart.clone(), |inside| {
+            // A relative path without a slash could be a chart's name in a repository.
+            if inside.components().count() == 1 { PathBuf::from(".").join(inside) } else { inside.to_owned() }
+        });
+        let values_dir = self.folder.join("values");
+        let shown_dir = values_dir.strip_prefix(root).unwrap_or(&values_dir).to_owned();
+        let release = &self.lab.spec.target.release;
+        let values = self.values_over(&image.map(image_values).transpose()?.unwrap_or_default());
+        let _turn = access.tools.acquire().await?;
+        let target = Target::discover(&access.helm, chart, release, values, values_dir, shown_dir).await?;
+        target.plays(&self.lab.target_fields())?;
+        Ok(target)
+    }
+
+    /// Whether the namespace of an experiment may go when it has ended: in a cluster that is kept only those are
+    /// left that somebody will want to look at, because they failed or were asked for by name. Of several charts
+    /// none is: a node bears about a hundred pods.
+    pub fn releases(&self, record: &ExperimentRecord, keep: bool) -> bool {
+        let holds = record.failure.is_none() && !record.claims.iter().any(|claim| claim.verdict.is_red());
+        self.name.is_some() || keep && self.only.is_empty() && holds
+    }
+
     /// Name and version of its chart.
     ///
     /// # Errors
@@ -146,6 +177,12 @@ pub fn values_of(file: Option<&Path>) -> Result<Values> {
     let text = std::fs::read_to_string(file)
         .map_err(|error| BadInput(format!("cannot read values file {shown}: {error}")))?;
     serde_saphyr::from_str(&text).map_err(|error| BadInput(format!("values file {shown}: {error}")).into())
+}
+
+/// The values that name an image which is not the chart's own.
+fn image_values(image: &Image) -> Result<Values> {
+    let (repository, tag) = image.name.rsplit_once(':').unwrap_or((&image.name, ""));
+    Ok(serde_json::from_value(serde_json::json!({"image": {"repository": repository, "tag": tag}}))?)
 }
 
 /// Refuses links that lead out of a chart.
