@@ -19,17 +19,20 @@ use machine::workspace::Workspace;
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    exit::conclude(interrupt::or(dispatch(Cli::parse())).await)
+    exit::conclude(dispatch(Cli::parse().command).await)
 }
 
-async fn dispatch(cli: Cli) -> Result<Exit> {
+async fn dispatch(command: Subcommands) -> Result<Exit> {
     let workspace = Workspace::discover()?;
     let progress = Progress::new();
-    match cli.command {
-        Subcommands::Test(args) => test::test(&workspace, &args, &progress).await,
-        Subcommands::Bench { what: BenchArg::App } => bench::bench_app(&workspace, &progress).await,
-        Subcommands::Release(args) => release::release(&workspace, &args, &progress).await,
-        Subcommands::Screencast => screencast::screencast(&workspace).await,
-        other => unreachable!("{other:?} is no task of developers"),
+    match command {
+        Subcommands::Test(args) => interrupt::or(test::test(&workspace, &args, &progress)).await,
+        Subcommands::Bench { what: BenchArg::App } => {
+            interrupt::or(bench::bench_app(&workspace, &progress)).await
+        }
+        Subcommands::Release(args) => interrupt::or(release::release(&workspace, &args, &progress)).await,
+        Subcommands::Screencast => interrupt::or(screencast::screencast(&workspace)).await,
+        // Tests and the picture run the lab as a program of its own, which is this one.
+        other => engine::dispatch(other).await,
     }
 }

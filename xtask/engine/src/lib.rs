@@ -12,7 +12,7 @@ use std::time::Instant;
 
 use anyhow::Result;
 
-use cli::{ClusterAction, ClusterArg, GradeArgs, ImageArgs, LabArgs, RunArgs};
+use cli::{ClusterAction, ClusterArg, GradeArgs, ImageArgs, LabArgs, RunArgs, Subcommands};
 use machine::exit::Exit;
 use machine::interrupt;
 use machine::lock::Lock;
@@ -28,8 +28,30 @@ use crate::run::journal::{Finding, Journal};
 use crate::run::session::Session;
 use crate::run::subject::Subject;
 
+/// Does what the command line asks of a lab.
+///
+/// # Errors
+/// Those of the command.
+///
+/// # Panics
+/// The command is none of a lab.
+pub async fn dispatch(command: Subcommands) -> Result<Exit> {
+    let workspace = Workspace::discover()?;
+    let progress = Progress::new();
+    match command {
+        Subcommands::Lab(args) => lab(&workspace, &args, &progress).await,
+        Subcommands::Grade(args) => grade(&workspace, &args, &progress).await,
+        Subcommands::Image(args) => interrupt::or(build_image(&workspace, &args, &progress)).await,
+        Subcommands::Cluster { action } => cluster(&workspace, action, &progress).await,
+        Subcommands::Shell => cluster::shell(&workspace, &progress).await,
+        Subcommands::Docs { check } => docs(&workspace, check),
+        Subcommands::Schema { check } => lab::schema::schema(&workspace, check),
+        other => unreachable!("{other:?} is no command of a lab"),
+    }
+}
+
 /// The lab against its chart, from its file to its evidence.
-pub async fn lab(workspace: &Workspace, args: &LabArgs, progress: &Progress) -> Result<Exit> {
+async fn lab(workspace: &Workspace, args: &LabArgs, progress: &Progress) -> Result<Exit> {
     let subjects = [Subject::of_lab(workspace, args)?];
     if args.list || args.dry_run {
         let lab = &subjects[0].lab;
@@ -43,7 +65,7 @@ pub async fn lab(workspace: &Workspace, args: &LabArgs, progress: &Progress) -> 
 }
 
 /// The lab against the charts of others.
-pub async fn grade(workspace: &Workspace, args: &GradeArgs, progress: &Progress) -> Result<Exit> {
+async fn grade(workspace: &Workspace, args: &GradeArgs, progress: &Progress) -> Result<Exit> {
     let subjects = grade::subjects(workspace, args)?;
     run(workspace, &args.run, &subjects, progress, |journals, findings| {
         let exit = grade::conclude(workspace, args, &subjects, &findings)?;
@@ -88,7 +110,7 @@ pub async fn run<T>(
 ///
 /// # Errors
 /// It can't be built.
-pub async fn build_image(workspace: &Workspace, args: &ImageArgs, progress: &Progress) -> Result<Exit> {
+async fn build_image(workspace: &Workspace, args: &ImageArgs, progress: &Progress) -> Result<Exit> {
     if args.node {
         let go = tools::gomod::Go::find().await?;
         let verdict = node_image::verify(workspace, &go, progress, Depth::Parts).await?;
@@ -122,7 +144,7 @@ fn differing(differences: &[String]) -> Exit {
 ///
 /// # Errors
 /// The machine lacks what it needs, or it does not come up.
-pub async fn cluster(workspace: &Workspace, action: ClusterAction, progress: &Progress) -> Result<Exit> {
+async fn cluster(workspace: &Workspace, action: ClusterAction, progress: &Progress) -> Result<Exit> {
     let environment = || setup::ensure(workspace, progress, Need::OwnCluster, None, false);
     match action {
         ClusterAction::Up => {
