@@ -23,8 +23,6 @@ use setup::Kind;
 
 pub use context::context;
 pub use ready::client;
-#[cfg(test)]
-pub(crate) use ready::client_of;
 pub use shell::shell;
 
 /// A cluster that is ready for the lab.

@@ -30,7 +30,9 @@ use self::block::{Selector, Source};
 use self::grade::{Grade, Headings, Outcome};
 use self::page::{Fault, Page};
 use self::stale::{Mark, Place};
+use crate::lab::Lab;
 use machine::exit::Exit;
+use machine::workspace::Workspace;
 use model::record::{self, Record};
 use model::spec::LabSpec;
 
@@ -174,15 +176,17 @@ pub struct Paths {
 }
 
 impl Paths {
-    /// The usual places of a lab in this work tree.
-    pub fn of(root: &Path, file: &Path, lab: &LabSpec, page: Option<PathBuf>) -> Self {
+    /// The places of a lab. Its page is `docs/<LAB>.md`, where there is one, and tells of its own chart.
+    pub fn of(workspace: &Workspace, lab: &Lab) -> Self {
+        let root = &workspace.root;
+        let page = root.join("docs").join(format!("{}.md", lab.spec.lab.to_uppercase()));
         Self {
-            root: root.to_owned(),
-            lab: file.to_owned(),
-            evidence: root.join("docs/evidence").join(&lab.lab),
-            page,
-            target: root.join("target/lab"),
-            foreign: false,
+            root: root.clone(),
+            lab: lab.path.clone(),
+            evidence: root.join("docs/evidence").join(&lab.spec.lab),
+            page: Some(page).filter(|page| !lab.foreign && page.is_file()),
+            target: workspace.lab.clone(),
+            foreign: lab.foreign,
             step_summary: std::env::var_os("GITHUB_STEP_SUMMARY")
                 .filter(|file| !file.is_empty())
                 .map(Into::into),

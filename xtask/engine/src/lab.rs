@@ -8,7 +8,6 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-use crate::evidence::Paths;
 use machine::exit::BadInput;
 use machine::workspace::Workspace;
 use model::load;
@@ -66,13 +65,6 @@ impl Lab {
     pub fn chart(&self) -> PathBuf {
         let folder = self.path.parent().unwrap_or(Path::new(".")).join(&self.spec.target.chart);
         folder.canonicalize().unwrap_or(folder)
-    }
-
-    /// Where its evidence goes. Its page is `docs/<LAB>.md`, where there is one, and tells of its own chart.
-    pub fn paths(&self, workspace: &Workspace) -> Paths {
-        let page = workspace.root.join("docs").join(format!("{}.md", self.spec.lab.to_uppercase()));
-        let page = Some(page).filter(|page| !self.foreign && page.is_file());
-        Paths { foreign: self.foreign, ..Paths::of(&workspace.root, &self.path, &self.spec, page) }
     }
 
     /// The experiments with these ids, or all of them when none is named.

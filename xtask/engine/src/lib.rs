@@ -1,12 +1,13 @@
 //! The lab as a sentence: build → cluster → install → experiments → evidence.
 
+// Each knows only those above it.
+pub mod transient;
 pub mod image;
 pub mod cluster;
 pub mod lab;
-pub mod run;
 pub mod evidence;
+pub mod run;
 pub mod grade;
-pub mod transient;
 
 use std::time::Instant;
 
@@ -183,7 +184,7 @@ async fn cluster(workspace: &Workspace, action: ClusterAction, progress: &Progre
 /// Renders the page from the committed record, or says where the two are apart.
 pub fn docs(workspace: &Workspace, check: bool) -> Result<Exit> {
     let lab = Lab::shipped(workspace)?;
-    let paths = lab.paths(workspace);
+    let paths = evidence::Paths::of(workspace, &lab);
     if check {
         return Ok(evidence::tell(&evidence::check(&paths, &lab.spec)?));
     }

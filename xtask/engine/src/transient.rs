@@ -44,6 +44,15 @@ impl Pauses {
     }
 }
 
+/// A client that asks once: what is asked again, and when, is decided below.
+///
+/// # Errors
+/// The configuration can't be used.
+pub fn client(mut config: kube::Config) -> kube::Result<kube::Client> {
+    config.default_retry = false;
+    kube::Client::try_from(config)
+}
+
 /// Asks the API server until it answers.
 ///
 /// # Errors
@@ -212,7 +221,7 @@ mod tests {
                 }
             }
         });
-        (crate::cluster::client_of(kube::Config::new(url)).unwrap(), asked)
+        (super::client(kube::Config::new(url)).unwrap(), asked)
     }
 
     fn config_maps(client: &kube::Client) -> Api<ConfigMap> {

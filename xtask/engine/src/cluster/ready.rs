@@ -27,16 +27,7 @@ pub async fn client(kubeconfig: &Path) -> Result<Client> {
     let read = Kubeconfig::read_from(kubeconfig).with_context(bad)?;
     let config =
         Config::from_custom_kubeconfig(read, &KubeConfigOptions::default()).await.with_context(bad)?;
-    client_of(config).with_context(bad)
-}
-
-/// A client that asks once: what is asked again, and when, is decided where it is asked.
-///
-/// # Errors
-/// The configuration can't be used.
-pub(crate) fn client_of(mut config: Config) -> kube::Result<Client> {
-    config.default_retry = false;
-    Client::try_from(config)
+    transient::client(config).with_context(bad)
 }
 
 /// What the API server says it is; asked again while it does not answer yet.

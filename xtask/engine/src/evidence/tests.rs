@@ -17,8 +17,16 @@ fn tree() -> Tree {
     fs::write(&page, fixture::PAGE).unwrap();
     let file = folder.path().join("docs/lab.yaml");
     fs::write(&file, fixture::LAB).unwrap();
-    let mut paths = Paths::of(folder.path(), &file, &lab, Some(page));
-    paths.step_summary = None;
+    let root = folder.path().to_owned();
+    let paths = Paths {
+        lab: file,
+        evidence: root.join("docs/evidence").join(&lab.lab),
+        page: Some(page),
+        target: root.join("target/lab"),
+        foreign: false,
+        step_summary: None,
+        root,
+    };
     Tree { folder, paths, lab, record }
 }
 

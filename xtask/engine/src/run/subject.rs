@@ -151,7 +151,7 @@ impl Subject {
 
     /// Where its evidence goes.
     pub fn paths(&self, workspace: &Workspace) -> Paths {
-        let mut paths = Paths { target: self.folder.clone(), ..self.lab.paths(workspace) };
+        let mut paths = Paths { target: self.folder.clone(), ..Paths::of(workspace, &self.lab) };
         if self.name.is_some() {
             paths.step_summary = None;
         }
