@@ -3,13 +3,14 @@
 //! CEL is the language Kubernetes itself validates with: <https://kubernetes.io/docs/reference/using-api/cel/>.
 
 mod bounds;
+mod tree;
 mod parts;
 mod template;
 
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
-use cel::common::ast::{EntryExpr, Expr, IdedEntryExpr, IdedExpr, SourceInfo};
+use cel::common::ast::IdedExpr;
 use cel::extractors::This;
 use cel::objects::{Key, Map};
 use cel::{Context, Env, Program, Value};
@@ -17,9 +18,11 @@ use serde_json::Value as Json;
 
 pub use template::Template;
 
-use crate::apart::apart;
+use self::bounds::Shape;
+use self::tree::Places;
 use crate::condition;
 use crate::record::Seen;
+use crate::stack::{LEVEL, PARSER, with_room};
 use crate::text::on_one_line;
 
 /// The variables an expression reads.
@@ -76,6 +79,7 @@ static ENVIRONMENT: LazyLock<Arc<Env>> = LazyLock::new(|| {
 pub struct Expression {
     source: String,
     program: Arc<Program>,
+    shape: Shape,
     /// The variables it reads: asked for at every change of what a condition waits for.
     variables: Vec<String>,
 }
@@ -127,8 +131,8 @@ impl Expression {
     /// # Errors
     /// What the parser says of it.
     pub fn compile(source: &str) -> Result<Self, Fault> {
-        bounds::check(source)?;
-        let Some(parsed) = apart(|| ENVIRONMENT.compile(source)) else {
+        let shape = bounds::check(source)?;
+        let Some(parsed) = with_room(PARSER, || ENVIRONMENT.compile(source)) else {
             return Err(Fault { says: "the parser gave up on this expression".to_owned(), at: None });
         };
         let program = parsed.map_err(|errors| {
@@ -138,29 +142,16 @@ impl Expression {
             let says = on_one_line(says);
             Fault { says, at: first.and_then(|error| character(source, error.pos)) }
         })?;
-        let mut expression =
-            Self { source: source.to_owned(), program: Arc::new(program), variables: Vec::new() };
-        let variables = expression.reads().variables.into_iter();
-        expression.variables = variables.map(|variable| variable.name).collect();
+        let (source, variables) = (source.to_owned(), Vec::new());
+        let mut expression = Self { source, program: Arc::new(program), shape, variables };
+        expression.variables =
+            expression.reads().variables.into_iter().map(|variable| variable.name).collect();
         Ok(expression)
     }
 
     /// The names it holds, and where.
     pub fn reads(&self) -> Reads {
-        let mut reads = Reads::default();
-        let places = self.program.source_info();
-        collect_names(self.program.expression(), places, &mut Vec::new(), &mut reads);
-        let chars: Vec<char> = self.source.chars().collect();
-        // The parser places a field at its dot and a call at its bracket.
-        for (_, field) in &mut reads.fields {
-            let after = |at: usize| (at..chars.len()).find(|at| stands(&chars, *at, &field.name));
-            field.at = field.at.and_then(|at| after(at).or(Some(at)));
-        }
-        for function in &mut reads.functions {
-            let before = |at: usize| (0..=at).rev().find(|at| stands(&chars, *at, &function.name));
-            function.at = function.at.and_then(|at| before(at).or(Some(at)));
-        }
-        reads
+        tree::names(self.program.expression(), &self.places())
     }
 
     /// The variables it reads, without those that its own macros bind.
@@ -178,10 +169,15 @@ impl Expression {
     /// # Errors
     /// A variable, field or key that isn't there; a type that does not fit.
     pub fn value(&self, scope: &Scope) -> Result<Json, String> {
-        apart(|| self.judge(scope)).unwrap_or_else(|| Err("the interpreter gave up on it".to_owned()))
+        let judged = || {
+            let value = self.program.execute(&self.context(scope)).map_err(|error| error.to_string())?;
+            to_json(&value)
+        };
+        with_room(self.stack_bytes(), judged)
+            .unwrap_or_else(|| Err("the interpreter gave up on it".to_owned()))
     }
 
-    fn judge(&self, scope: &Scope) -> Result<Json, String> {
+    fn context(&self, scope: &Scope) -> Context<'static, 'static> {
         let mut context = Context::with_env(Arc::clone(&ENVIRONMENT));
         for name in &self.variables {
             if let Some(value) = scope.get(name) {
@@ -189,8 +185,7 @@ impl Expression {
             }
         }
         add_functions(&mut context);
-        let value = self.program.execute(&context).map_err(|error| error.to_string())?;
-        to_json(&value)
+        context
     }
 
     /// Whether it is true.
@@ -205,11 +200,32 @@ impl Expression {
     }
 
     /// The values of its parts: of each conjunct the two sides of its comparison, or else itself. Of an `all` that
-    /// does not hold: those it does not hold for, and the parts for the first of them.
+    /// does not hold: the parts for the first that it does not hold for.
     pub fn parts(&self, scope: &Scope) -> Vec<Seen> {
-        let mut seen = Vec::new();
-        parts::collect(&self.source, scope, "", &mut seen);
-        seen
+        let collected = || {
+            let mut parts = parts::Parts { of: self, seen: Vec::new() };
+            parts.collect(self.program.expression(), &self.context(scope), "");
+            parts.seen
+        };
+        with_room(self.stack_bytes(), collected).unwrap_or_default()
+    }
+
+    /// A node as it stands in the text.
+    fn text_of(&self, node: &IdedExpr) -> String {
+        let span = tree::span(node, &self.places(), &self.shape.brackets);
+        span.map_or_else(
+            || self.source.clone(),
+            |(start, end)| self.source.chars().take(end).skip(start).collect(),
+        )
+    }
+
+    fn places(&self) -> Places<'_> {
+        Places::new(&self.source, self.program.source_info())
+    }
+
+    /// What judging it takes.
+    fn stack_bytes(&self) -> usize {
+        LEVEL * (self.shape.depth + 8)
     }
 }
 
@@ -256,70 +272,6 @@ fn add_functions(context: &mut Context<'_, '_>) {
         let names = pods.iter().filter_map(|event| field(event, "name"));
         Value::List(Arc::new(names.map(|name| Value::String(Arc::new(name))).collect()))
     });
-}
-
-/// The names read in an expression that nothing inside it binds, and the functions called.
-fn collect_names(node: &IdedExpr, places: &SourceInfo, bound: &mut Vec<String>, reads: &mut Reads) {
-    let named = |name: &str| Name {
-        name: name.to_owned(),
-        at: places.offset_for(node.id).and_then(|(start, _)| usize::try_from(start).ok()),
-    };
-    let free =
-        |name: &str, bound: &[String]| !name.starts_with('@') && bound.iter().all(|other| other != name);
-    match &node.expr {
-        Expr::Ident(name) => {
-            if free(name, bound) && reads.variables.iter().all(|other| other.name != *name) {
-                reads.variables.push(named(name));
-            }
-        }
-        Expr::Call(call) => {
-            if reads.functions.iter().all(|other| other.name != call.func_name) {
-                reads.functions.push(named(&call.func_name));
-            }
-            let nodes = call.target.iter().map(AsRef::as_ref).chain(&call.args);
-            nodes.for_each(|node| collect_names(node, places, bound, reads));
-        }
-        Expr::Select(select) => {
-            if let Expr::Ident(of) = &select.operand.expr
-                && free(of, bound)
-                && reads.fields.iter().all(|(other, field)| other != of || field.name != select.field)
-            {
-                reads.fields.push((of.clone(), named(&select.field)));
-            }
-            collect_names(&select.operand, places, bound, reads);
-        }
-        Expr::List(list) => list.elements.iter().for_each(|node| collect_names(node, places, bound, reads)),
-        Expr::Map(map) => entries(&map.entries, places, bound, reads),
-        Expr::Struct(object) => entries(&object.entries, places, bound, reads),
-        Expr::Comprehension(comprehension) => {
-            collect_names(&comprehension.iter_range, places, bound, reads);
-            collect_names(&comprehension.accu_init, places, bound, reads);
-            let depth = bound.len();
-            bound.extend([comprehension.iter_var.clone(), comprehension.accu_var.clone()]);
-            bound.extend(comprehension.iter_var2.clone());
-            for node in [&comprehension.loop_cond, &comprehension.loop_step, &comprehension.result] {
-                collect_names(node, places, bound, reads);
-            }
-            bound.truncate(depth);
-        }
-        Expr::Literal(_) | Expr::Unspecified => {}
-    }
-}
-
-fn entries(entries: &[IdedEntryExpr], places: &SourceInfo, bound: &mut Vec<String>, reads: &mut Reads) {
-    for entry in entries {
-        match &entry.expr {
-            EntryExpr::MapEntry(entry) => {
-                collect_names(&entry.key, places, bound, reads);
-                collect_names(&entry.value, places, bound, reads);
-            }
-            EntryExpr::StructField(field) => collect_names(&field.value, places, bound, reads),
-        }
-    }
-}
-
-fn stands(chars: &[char], at: usize, name: &str) -> bool {
-    chars.get(at..).is_some_and(|rest| name.chars().enumerate().all(|(n, c)| rest.get(n) == Some(&c)))
 }
 
 /// The character at a line and column that CEL counts from one.
@@ -445,6 +397,18 @@ mod tests {
         let error = value("pods['counter-1'].metadata.uid", json!({"pods": {}})).unwrap_err();
         assert!(error.contains("counter-1"), "{error}");
         assert!(value("nothing.here", json!({})).unwrap_err().contains("nothing"));
+    }
+
+    #[test]
+    fn a_name_is_found_behind_characters_of_any_length() {
+        let reads = Expression::compile("'é𝒳' == a . b && f ( c.d )").unwrap().reads();
+        let at = |names: &[Name]| names.iter().map(|name| (name.name.clone(), name.at)).collect::<Vec<_>>();
+        let found = |name: &str, at| (name.to_owned(), Some(at));
+        assert_eq!(at(&reads.variables), [found("a", 8), found("c", 21)]);
+        let fields: Vec<Name> = reads.fields.into_iter().map(|(_, field)| field).collect();
+        assert_eq!(at(&fields), [found("b", 12), found("d", 23)]);
+        assert_eq!(at(&reads.functions)[2..], [found("f", 17)]);
+        assert_eq!(Expression::compile("'é𝒳' == ]").unwrap_err().at, Some(8));
     }
 
     #[test]

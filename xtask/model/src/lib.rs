@@ -2,7 +2,7 @@
 
 pub mod spec;
 pub mod load;
-mod apart;
+mod stack;
 pub mod expression;
 pub mod condition;
 pub mod kinds;

@@ -18,8 +18,8 @@ use serde_json::Value as Json;
 
 pub use self::check::target_fields;
 use self::places::{Node, Place, Source};
-use crate::apart::apart;
 use crate::spec::LabSpec;
+use crate::stack::{PARSER, with_room};
 use crate::text::on_one_line;
 
 /// No lab is longer. What is may be a device, or a file that was never meant.
@@ -91,7 +91,7 @@ fn read(path: &Path) -> std::io::Result<Vec<u8>> {
 /// The lab in a file, or all that is wrong with it in the order of its lines.
 fn parse(bytes: &[u8]) -> Result<LabSpec, Vec<Problem>> {
     let broke = || Err(vec![Problem::new(Place::START, "the parser gave up on this file")]);
-    apart(|| parse_here(bytes)).unwrap_or_else(broke)
+    with_room(PARSER, || parse_here(bytes)).unwrap_or_else(broke)
 }
 
 fn parse_here(bytes: &[u8]) -> Result<LabSpec, Vec<Problem>> {
