@@ -148,7 +148,7 @@ async fn run_one(experiment: &Experiment, mut bench: Bench<'_>, task: &Task) -> 
             let (ended, ended_ms) = (Instant::now(), timeline.now_ms());
             steps.push(StepRecord {
                 name: label.clone(),
-                kind: step.kind().to_owned(),
+                kind: step.kind(),
                 values: stale::values(step),
                 started_ms,
                 ended_ms,

@@ -1,16 +1,130 @@
-//! The kinds of Kubernetes' objects that a run watches, and the limits of their names.
+//! The closed sets that a run is told in: the kinds of objects it watches, what becomes of these, and the limits of
+//! their names. Each is one list.
 
-/// The kinds that are watched, and the variable that holds their objects by name.
-pub const KINDS: [(&str, &str); 8] = [
-    ("Pod", "pods"),
-    ("StatefulSet", "statefulsets"),
-    ("Deployment", "deployments"),
-    ("Service", "services"),
-    ("PersistentVolumeClaim", "volume_claims"),
-    ("EndpointSlice", "endpoints"),
-    ("ControllerRevision", "revisions"),
-    ("Job", "jobs"),
+use std::fmt;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// What a transition is of. Kubernetes' own names, as they stand in the record and in expressions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+pub enum Kind {
+    /// A pod.
+    Pod,
+    /// A set of pods with names and volumes of their own.
+    StatefulSet,
+    /// A set of pods that are all alike.
+    Deployment,
+    /// A name and an address for pods.
+    Service,
+    /// What a pod asks of storage.
+    PersistentVolumeClaim,
+    /// The addresses behind a service.
+    EndpointSlice,
+    /// A revision of a set's template.
+    ControllerRevision,
+    /// Work that comes to an end.
+    Job,
+    /// What a controller or the kubelet has to say.
+    Event,
+    /// No kind of Kubernetes': what became of our own watch of a kind.
+    Watch,
+}
+
+/// A kind that is watched.
+#[derive(Debug, Clone, Copy)]
+pub struct Watched {
+    /// The kind.
+    pub kind: Kind,
+    /// Its API group; the core group has no name.
+    pub group: &'static str,
+    /// The version of that group.
+    pub version: &'static str,
+    /// What the API server calls many of them.
+    pub plural: &'static str,
+    /// The variable that holds its objects by name; events explain and are not judged.
+    pub variable: Option<&'static str>,
+}
+
+/// The kinds that are watched.
+pub const WATCHED: [Watched; 9] = [
+    watched(Kind::Pod, "", "pods", Some("pods")),
+    watched(Kind::StatefulSet, "apps", "statefulsets", Some("statefulsets")),
+    watched(Kind::Deployment, "apps", "deployments", Some("deployments")),
+    watched(Kind::Service, "", "services", Some("services")),
+    watched(Kind::PersistentVolumeClaim, "", "persistentvolumeclaims", Some("volume_claims")),
+    watched(Kind::EndpointSlice, "discovery.k8s.io", "endpointslices", Some("endpoints")),
+    watched(Kind::ControllerRevision, "apps", "controllerrevisions", Some("revisions")),
+    watched(Kind::Job, "batch", "jobs", Some("jobs")),
+    watched(Kind::Event, "", "events", None),
 ];
+
+const fn watched(
+    kind: Kind,
+    group: &'static str,
+    plural: &'static str,
+    variable: Option<&'static str>,
+) -> Watched {
+    Watched { kind, group, version: "v1", plural, variable }
+}
+
+/// The variables that hold watched objects by name.
+pub fn variables() -> impl Iterator<Item = &'static str> {
+    WATCHED.iter().filter_map(|watched| watched.variable)
+}
+
+/// What happened to an object, or to our watch of a kind.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Change {
+    /// It is there.
+    Created,
+    /// A pod has a node.
+    Scheduled,
+    /// A pod's containers run.
+    Running,
+    /// A pod is ready.
+    Ready,
+    /// A pod is ready no longer.
+    Unready,
+    /// A container of a pod was started again.
+    Restarted,
+    /// A pod or a job has done its work.
+    Succeeded,
+    /// A pod ended with an error.
+    Failed,
+    /// It was asked to go.
+    Terminating,
+    /// It is gone.
+    Deleted,
+    /// What it counts or lists is another.
+    Changed,
+    /// A volume claim has its volume.
+    Bound,
+    /// A workload has done all that its spec asks for.
+    RolledOut,
+    /// Our watch broke.
+    Dropped,
+    /// Our watch goes on where it had stopped.
+    Resumed,
+    /// Our watch began anew: the API server no longer knew where it had stopped.
+    Relisted,
+    /// An event's reason. Whoever writes an event chooses it, so this set is open.
+    #[serde(untagged)]
+    Reason(String),
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.serialize(f)
+    }
+}
+
+impl fmt::Display for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.serialize(f)
+    }
+}
 
 /// What the variable `target` of expressions may hold.
 pub const TARGET_FIELDS: [&str; 10] = [
@@ -28,3 +142,23 @@ pub const TARGET_FIELDS: [&str; 10] = [
 
 /// A namespace's name is a DNS label: <https://www.rfc-editor.org/rfc/rfc1123>.
 pub const NAMESPACE_CHARS: usize = 63;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{from_str, to_string};
+
+    #[test]
+    fn a_kind_and_a_change_are_told_by_the_word_the_record_has_for_them() {
+        assert_eq!(to_string(&Kind::StatefulSet).unwrap(), "\"StatefulSet\"");
+        assert_eq!(Kind::EndpointSlice.to_string(), "EndpointSlice");
+        assert_eq!(to_string(&Change::RolledOut).unwrap(), "\"rolled-out\"");
+        assert_eq!(Change::RolledOut.to_string(), "rolled-out");
+        assert_eq!(from_str::<Change>("\"unready\"").unwrap(), Change::Unready);
+        let reason = Change::Reason("BackOff".to_owned());
+        assert_eq!(
+            (from_str::<Change>("\"BackOff\"").unwrap(), reason.to_string()),
+            (reason, "BackOff".to_owned())
+        );
+    }
+}

@@ -6,6 +6,9 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::kinds::{Change, Kind};
+use crate::spec::StepKind;
+
 /// Version of the record's format; raised when a reader of the old one would misread the new one.
 pub const FORMAT: u32 = 1;
 
@@ -110,7 +113,7 @@ pub struct StepRecord {
     /// The name given with `as`, else its kind and place: `install-1`.
     pub name: String,
     /// Its kind, as in the lab file: `install`, `run`, `exec`, …
-    pub kind: String,
+    pub kind: StepKind,
     /// The values it asked the chart for, which its command line hides in a file: `updateStrategy.partition: 1`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub values: Vec<String>,
@@ -153,17 +156,14 @@ pub struct CommandRecord {
 pub struct Transition {
     /// Milliseconds since the experiment began, by a monotonic clock, when the watch delivered it.
     pub at_ms: u64,
-    /// Kind of the object: `Pod`, `StatefulSet`, `PersistentVolumeClaim`, `EndpointSlice`, `Event`; `Watch` for what
-    /// became of our own watch of a kind.
-    pub kind: String,
+    /// Kind of the object.
+    pub kind: Kind,
     /// Its name; for a watch, the kind that it watches.
     pub name: String,
     /// Its uid: a StatefulSet's pod returns under its old name with a new one.
     pub uid: String,
-    /// What happened: for pods `created`, `scheduled`, `running`, `ready`, `unready`, `restarted`,
-    /// `succeeded`, `failed`, `terminating`, `deleted`; for others `created`, `changed`, `bound`, `deleted`; for events their reason;
-    /// for a watch `dropped`, then `resumed` where it had stopped, or `relisted` where the API server no longer knew that place.
-    pub what: String,
+    /// What happened; of an event its reason.
+    pub what: Change,
     /// The resourceVersion that carried it.
     pub resource_version: String,
     /// The revision of a pod (`controller-revision-hash`).

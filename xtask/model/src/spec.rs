@@ -4,6 +4,7 @@
 //! unknown keys, all of them; serde would stop at the first, and so passes over them.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -144,19 +145,19 @@ pub enum Step {
 }
 
 impl Step {
-    /// Its kind as the lab file writes it.
-    pub fn kind(&self) -> &'static str {
+    /// Its kind.
+    pub fn kind(&self) -> StepKind {
         match self {
-            Self::Install(_) => "install",
-            Self::Upgrade(_) => "upgrade",
-            Self::Uninstall(_) => "uninstall",
-            Self::Run(_) => "run",
-            Self::Exec(_) => "exec",
-            Self::Resolve(_) => "resolve",
-            Self::Visit(_) => "visit",
-            Self::Observe(_) => "observe",
-            Self::Await(_) => "await",
-            Self::Hold(_) => "hold",
+            Self::Install(_) => StepKind::Install,
+            Self::Upgrade(_) => StepKind::Upgrade,
+            Self::Uninstall(_) => StepKind::Uninstall,
+            Self::Run(_) => StepKind::Run,
+            Self::Exec(_) => StepKind::Exec,
+            Self::Resolve(_) => StepKind::Resolve,
+            Self::Visit(_) => StepKind::Visit,
+            Self::Observe(_) => StepKind::Observe,
+            Self::Await(_) => StepKind::Await,
+            Self::Hold(_) => StepKind::Hold,
         }
     }
 
@@ -178,6 +179,49 @@ impl Step {
     /// What reports call it: its name, or its kind and its place counted from one.
     pub fn label(&self, position: usize) -> String {
         self.name().map_or_else(|| format!("{}-{}", self.kind(), position + 1), str::to_owned)
+    }
+}
+
+/// The kinds of steps, as the lab file writes them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum StepKind {
+    /// Of [`Step::Install`].
+    Install,
+    /// Of [`Step::Upgrade`].
+    Upgrade,
+    /// Of [`Step::Uninstall`].
+    Uninstall,
+    /// Of [`Step::Run`].
+    Run,
+    /// Of [`Step::Exec`].
+    Exec,
+    /// Of [`Step::Resolve`].
+    Resolve,
+    /// Of [`Step::Visit`].
+    Visit,
+    /// Of [`Step::Observe`].
+    Observe,
+    /// Of [`Step::Await`].
+    Await,
+    /// Of [`Step::Hold`].
+    Hold,
+}
+
+impl StepKind {
+    /// Whether a step of this kind may change what the timeline shows; `None` where its command decides.
+    pub fn acts(self) -> Option<bool> {
+        match self {
+            Self::Install | Self::Upgrade | Self::Uninstall | Self::Hold => Some(true),
+            Self::Run | Self::Exec => None,
+            Self::Resolve | Self::Visit | Self::Observe | Self::Await => Some(false),
+        }
+    }
+}
+
+impl fmt::Display for StepKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.serialize(f)
     }
 }
 

@@ -20,10 +20,11 @@ use super::LAB_DEADLINE;
 use crate::checks::Outcome;
 use engine::cluster;
 use engine::run::timeline::Timeline;
-use engine::run::watches::{self, Watches};
+use engine::run::watches::Watches;
 use machine::command::Command;
 use machine::workspace::Workspace;
 use model::condition;
+use model::kinds::{Change, Kind, WATCHED};
 use model::record::{ExperimentRecord, Record, Transition};
 
 const LAB: &str = "xtask/dev/src/test/proxy.yaml";
@@ -94,7 +95,7 @@ async fn cut(proxy: &Proxy, past: &kube::Client, seen: &Timeline, cuts: &Cell<us
     proxy.cut();
     cuts.set(1);
     for number in 1..=READS {
-        proxy.snare(watches::resources().len()).await;
+        proxy.snare(WATCHED.len()).await;
         tell(past, number).await?;
         proxy.caught().await;
         cuts.update(|cuts| cuts + 1);
@@ -112,7 +113,7 @@ async fn tell(past: &kube::Client, number: usize) -> Result<()> {
 
 fn updated(seen: &Timeline) -> bool {
     let ready: BTreeMap<String, Json> =
-        seen.objects("Pod").into_iter().filter(|(_, pod)| condition::ready(pod)).collect();
+        seen.objects(Kind::Pod).into_iter().filter(|(_, pod)| condition::ready(pod)).collect();
     let revisions = ready.values().filter_map(|pod| pod.pointer("/metadata/labels/controller-revision-hash"));
     let first = seen.transitions().into_iter().find_map(|transition| transition.revision);
     revisions.into_iter().any(|revision| first.as_deref() != revision.as_str())
@@ -120,15 +121,16 @@ fn updated(seen: &Timeline) -> bool {
 
 /// The record says that the watches were cut and taken up again, and that reads were asked again.
 fn told(experiment: &ExperimentRecord, cuts: usize) -> Result<()> {
-    for kind in ["Pod", "StatefulSet"] {
-        let of_watch = |what: &str| {
+    for kind in [Kind::Pod, Kind::StatefulSet] {
+        let of_watch = |what: Change| {
             experiment
                 .timeline
                 .iter()
-                .filter(|it| it.kind == "Watch" && it.name == kind && it.what == what)
+                .filter(|it| it.kind == Kind::Watch && it.name == kind.to_string() && it.what == what)
                 .count()
         };
-        let (dropped, back) = (of_watch("dropped"), of_watch("resumed") + of_watch("relisted"));
+        let (dropped, back) =
+            (of_watch(Change::Dropped), of_watch(Change::Resumed) + of_watch(Change::Relisted));
         ensure!(
             dropped >= 2 && dropped <= cuts,
             "the watch of {kind}s was dropped {dropped} times in {cuts} cuts"
@@ -140,7 +142,8 @@ fn told(experiment: &ExperimentRecord, cuts: usize) -> Result<()> {
     }
     for name in ["listing", "read", "files", "objects"] {
         let step = experiment.steps.iter().find(|step| step.name == name).context("a step is missing")?;
-        let dropped = experiment.timeline.iter().filter(|it| it.kind == "Watch" && it.what == "dropped");
+        let dropped =
+            experiment.timeline.iter().filter(|it| it.kind == Kind::Watch && it.what == Change::Dropped);
         let within = dropped.filter(|it| (step.started_ms..=step.ended_ms).contains(&it.at_ms)).count();
         ensure!(within > 0, "no connection was cut while step {name} was under way");
     }
@@ -154,7 +157,7 @@ fn told(experiment: &ExperimentRecord, cuts: usize) -> Result<()> {
 /// Pods, sets and their revisions went through the same transitions for both pairs of eyes, as far as the lab looked.
 fn same(recorded: &[Transition], seen: &[Transition]) -> Result<usize> {
     let mut compared = 0;
-    for kind in ["Pod", "StatefulSet", "ControllerRevision", "Service"] {
+    for kind in [Kind::Pod, Kind::StatefulSet, Kind::ControllerRevision, Kind::Service] {
         let of = |transitions: &[Transition]| -> Vec<_> {
             let of_kind = transitions.iter().filter(|it| it.kind == kind);
             of_kind

@@ -1,6 +1,7 @@
 //! What was done in an experiment that may change what its timeline shows.
 
 use model::record::{ExperimentRecord, StepRecord};
+use model::spec::StepKind;
 use model::text::command_line;
 use model::verbs;
 
@@ -26,16 +27,12 @@ pub(super) struct Act {
 fn is_act(step: &StepRecord) -> bool {
     let words: Vec<&str> =
         step.commands.first().map(|it| it.argv.iter().map(String::as_str).collect()).unwrap_or_default();
-    match step.kind.as_str() {
-        "install" | "upgrade" | "uninstall" | "hold" => true,
-        "run" | "exec" => !verbs::only_reads(&words),
-        _ => false,
-    }
+    step.kind.acts().unwrap_or_else(|| !verbs::only_reads(&words))
 }
 
 fn act(step: &StepRecord) -> Act {
     let says = match step.commands.as_slice() {
-        _ if step.kind == "hold" => {
+        _ if step.kind == StepKind::Hold => {
             format!("watch for {:.1} s", (step.ended_ms - step.started_ms.min(step.ended_ms)) as f64 / 1000.0)
         }
         [] => format!("{} {}", step.kind, step.name),
@@ -45,7 +42,7 @@ fn act(step: &StepRecord) -> Act {
     Act {
         at_ms: step.started_ms,
         ended_ms: step.ended_ms,
-        holds: step.kind == "hold",
+        holds: step.kind == StepKind::Hold,
         failed: step.error.is_some(),
         says,
     }

@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use model::kinds::{Change, Kind};
 use model::record::*;
 use model::spec::{LabSpec, Step};
 
@@ -37,12 +38,12 @@ pub(crate) fn passing() -> (LabSpec, Record) {
             "uid-a",
             "counter-6d4b9c7f8",
             &[
-                ("created", 900),
-                ("scheduled", 950),
-                ("running", 1800),
-                ("ready", 2300),
-                ("terminating", 5200),
-                ("deleted", 5900),
+                (Change::Created, 900),
+                (Change::Scheduled, 950),
+                (Change::Running, 1800),
+                (Change::Ready, 2300),
+                (Change::Terminating, 5200),
+                (Change::Deleted, 5900),
             ],
         ),
         life(
@@ -50,22 +51,27 @@ pub(crate) fn passing() -> (LabSpec, Record) {
             "uid-b",
             "counter-6d4b9c7f8",
             &[
-                ("created", 2320),
-                ("scheduled", 2350),
-                ("running", 3000),
-                ("restarted", 3400),
-                ("running", 3600),
-                ("ready", 3900),
+                (Change::Created, 2320),
+                (Change::Scheduled, 2350),
+                (Change::Running, 3000),
+                (Change::Restarted, 3400),
+                (Change::Running, 3600),
+                (Change::Ready, 3900),
             ],
         ),
         life(
             "counter-0",
             "uid-c",
             "counter-6d4b9c7f8",
-            &[("created", 5910), ("scheduled", 5920), ("running", 6700), ("ready", 7200)],
+            &[
+                (Change::Created, 5910),
+                (Change::Scheduled, 5920),
+                (Change::Running, 6700),
+                (Change::Ready, 7200),
+            ],
         ),
-        volume("data-counter-0", &[("created", 890), ("bound", 1400)]),
-        volume("data-counter-1", &[("created", 2310), ("bound", 2700)]),
+        volume("data-counter-0", &[(Change::Created, 890), (Change::Bound, 1400)]),
+        volume("data-counter-1", &[(Change::Created, 2310), (Change::Bound, 2700)]),
     ]
     .concat();
     persistence.timeline.sort_by_key(|transition| transition.at_ms);
@@ -94,12 +100,12 @@ pub(crate) fn passing() -> (LabSpec, Record) {
             "uid-a",
             "counter-6d4b9c7f8",
             &[
-                ("created", 700),
-                ("scheduled", 710),
-                ("running", 1500),
-                ("ready", 2000),
-                ("terminating", 8200),
-                ("deleted", 8900),
+                (Change::Created, 700),
+                (Change::Scheduled, 710),
+                (Change::Running, 1500),
+                (Change::Ready, 2000),
+                (Change::Terminating, 8200),
+                (Change::Deleted, 8900),
             ],
         ),
         life(
@@ -107,12 +113,12 @@ pub(crate) fn passing() -> (LabSpec, Record) {
             "uid-b",
             "counter-6d4b9c7f8",
             &[
-                ("created", 2020),
-                ("scheduled", 2040),
-                ("running", 2700),
-                ("ready", 3300),
-                ("terminating", 5600),
-                ("deleted", 6300),
+                (Change::Created, 2020),
+                (Change::Scheduled, 2040),
+                (Change::Running, 2700),
+                (Change::Ready, 3300),
+                (Change::Terminating, 5600),
+                (Change::Deleted, 6300),
             ],
         ),
         life(
@@ -120,19 +126,24 @@ pub(crate) fn passing() -> (LabSpec, Record) {
             "uid-c",
             "counter-5c9f7b8d4f",
             &[
-                ("created", 6310),
-                ("scheduled", 6320),
-                ("running", 7400),
-                ("ready", 8100),
-                ("unready", 9000),
-                ("ready", 9600),
+                (Change::Created, 6310),
+                (Change::Scheduled, 6320),
+                (Change::Running, 7400),
+                (Change::Ready, 8100),
+                (Change::Unready, 9000),
+                (Change::Ready, 9600),
             ],
         ),
         life(
             "counter-0",
             "uid-d",
             "counter-5c9f7b8d4f",
-            &[("created", 8910), ("scheduled", 8920), ("running", 9800), ("ready", 10400)],
+            &[
+                (Change::Created, 8910),
+                (Change::Scheduled, 8920),
+                (Change::Running, 9800),
+                (Change::Ready, 10400),
+            ],
         ),
     ]
     .concat();
@@ -321,7 +332,7 @@ fn step_record(place: usize, step: &Step) -> StepRecord {
     let started_ms = 600 + 1_500 * place as u64;
     StepRecord {
         name: step.label(place),
-        kind: step.kind().to_owned(),
+        kind: step.kind(),
         values: super::stale::values(step),
         started_ms,
         ended_ms: started_ms + 1_200,
@@ -331,29 +342,29 @@ fn step_record(place: usize, step: &Step) -> StepRecord {
     }
 }
 
-fn life(name: &str, uid: &str, revision: &str, steps: &[(&str, u64)]) -> Vec<Transition> {
-    transitions("Pod", name, uid, Some(revision), steps)
+fn life(name: &str, uid: &str, revision: &str, steps: &[(Change, u64)]) -> Vec<Transition> {
+    transitions(Kind::Pod, name, uid, Some(revision), steps)
 }
 
-fn volume(name: &str, steps: &[(&str, u64)]) -> Vec<Transition> {
-    transitions("PersistentVolumeClaim", name, name, None, steps)
+fn volume(name: &str, steps: &[(Change, u64)]) -> Vec<Transition> {
+    transitions(Kind::PersistentVolumeClaim, name, name, None, steps)
 }
 
 fn transitions(
-    kind: &str,
+    kind: Kind,
     name: &str,
     uid: &str,
     revision: Option<&str>,
-    steps: &[(&str, u64)],
+    steps: &[(Change, u64)],
 ) -> Vec<Transition> {
     steps
         .iter()
         .map(|(what, at_ms)| Transition {
             at_ms: *at_ms,
-            kind: kind.to_owned(),
+            kind,
             name: name.to_owned(),
             uid: uid.to_owned(),
-            what: (*what).to_owned(),
+            what: what.clone(),
             resource_version: (1_000 + at_ms).to_string(),
             revision: revision.map(str::to_owned),
             detail: None,

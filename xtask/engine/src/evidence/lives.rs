@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use model::kinds::{Change, Kind};
 use model::record::Transition;
 
 /// The lanes of a timeline: pods by name and ordinal, then volume claims.
@@ -10,8 +11,8 @@ use model::record::Transition;
 pub(super) fn lanes(timeline: &[Transition], until_ms: u64) -> Vec<Lane> {
     let mut lanes: BTreeMap<(bool, String, u64, String), Lane> = BTreeMap::new();
     for transition in timeline {
-        let is_pod = transition.kind == "Pod";
-        if !is_pod && transition.kind != "PersistentVolumeClaim" {
+        let is_pod = transition.kind == Kind::Pod;
+        if !is_pod && transition.kind != Kind::PersistentVolumeClaim {
             continue;
         }
         let (stem, ordinal) = natural(&transition.name);
@@ -140,20 +141,20 @@ impl Life {
         spans.chain(&mut self.restarts)
     }
 
-    fn see(&mut self, what: &str, at: u64) {
+    fn see(&mut self, what: &Change, at: u64) {
         let current = self.spans.last().expect("a life has a phase").phase;
         match what {
             // A pod asked to go stays so, whatever its readiness says meanwhile.
-            "deleted" => self.close(at),
+            Change::Deleted => self.close(at),
             _ if !self.open => {}
             // The pod of a job stays as an object when its work is done.
-            "succeeded" | "failed" if current != Phase::Terminating => self.close(at),
+            Change::Succeeded | Change::Failed if current != Phase::Terminating => self.close(at),
             _ if current == Phase::Terminating => {}
-            "terminating" => self.enter(Phase::Terminating, at),
-            "running" if current == Phase::Ready => {}
-            "running" | "unready" => self.enter(Phase::Running, at),
-            "ready" | "bound" => self.enter(Phase::Ready, at),
-            "restarted" => self.restarts.push(at),
+            Change::Terminating => self.enter(Phase::Terminating, at),
+            Change::Running if current == Phase::Ready => {}
+            Change::Running | Change::Unready => self.enter(Phase::Running, at),
+            Change::Ready | Change::Bound => self.enter(Phase::Ready, at),
+            Change::Restarted => self.restarts.push(at),
             _ => {}
         }
     }
@@ -247,8 +248,12 @@ mod tests {
         let mut timeline = record.experiments[1].timeline.clone();
         let before = lanes(&timeline, 11_000);
         let first = timeline[0].clone();
-        let told = |what: &str, at_ms: u64| Transition { what: what.to_owned(), at_ms, ..first.clone() };
-        timeline.extend([told("running", 3_000), told("unready", 8_300), told("ready", 8_400)]);
+        let told = |what: Change, at_ms: u64| Transition { what, at_ms, ..first.clone() };
+        timeline.extend([
+            told(Change::Running, 3_000),
+            told(Change::Unready, 8_300),
+            told(Change::Ready, 8_400),
+        ]);
         timeline.sort_by_key(|transition| transition.at_ms);
         assert_eq!(lanes(&timeline, 11_000), before);
     }
@@ -257,9 +262,9 @@ mod tests {
     fn a_pod_that_did_its_work_ends_though_its_object_stays() {
         let (_, record) = fixture::passing();
         let mut timeline = record.experiments[1].timeline[..4].to_vec();
-        let told =
-            |what: &str, at_ms: u64| Transition { what: what.to_owned(), at_ms, ..timeline[0].clone() };
-        let more = [told("succeeded", 2_500), told("unready", 2_600), told("deleted", 9_000)];
+        let told = |what: Change, at_ms: u64| Transition { what, at_ms, ..timeline[0].clone() };
+        let more =
+            [told(Change::Succeeded, 2_500), told(Change::Unready, 2_600), told(Change::Deleted, 9_000)];
         timeline.extend(more);
         assert_eq!(lanes(&timeline, 11_000)[0].lives[0].until_ms(), 2_500);
     }
@@ -270,7 +275,7 @@ mod tests {
         let mut timeline = record.experiments[1].timeline.clone();
         let before = lanes(&timeline, 11_000);
         let resumed =
-            |it: &Transition| Transition { kind: "Watch".to_owned(), name: "Pod".to_owned(), ..it.clone() };
+            |it: &Transition| Transition { kind: Kind::Watch, name: "Pod".to_owned(), ..it.clone() };
         timeline.push(resumed(&timeline[0]));
         assert_eq!(lanes(&timeline, 11_000), before);
     }

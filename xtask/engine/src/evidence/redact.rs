@@ -28,6 +28,7 @@ use serde_json::Value;
 
 use super::table::Table;
 use model::record::{CommandRecord, ExperimentRecord, Record};
+use model::spec::StepKind;
 use model::text::{self, command_line};
 
 /// One place of the evidence and its redacted text: what two runs are compared by.
@@ -75,7 +76,7 @@ fn experiment_places(experiment: &ExperimentRecord, places: &mut Vec<Place>) {
     for step in &experiment.steps {
         let mut text = String::new();
         for command in &step.commands {
-            text += &redactor.command(command, step.kind == "resolve");
+            text += &redactor.command(command, step.kind == StepKind::Resolve);
         }
         if let Some(error) = &step.error {
             text += &format!("error: {}\n", redactor.text(error));

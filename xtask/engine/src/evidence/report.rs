@@ -188,7 +188,6 @@ mod tests {
             experiment.failure = Some(EVIL.to_owned());
             for step in &mut experiment.steps {
                 EVIL.clone_into(&mut step.name);
-                EVIL.clone_into(&mut step.kind);
                 step.error = Some(EVIL.to_owned());
                 step.commands = vec![fixture::command("kubectl get", EVIL)];
                 step.commands[0].argv.push(EVIL.to_owned());
@@ -204,9 +203,8 @@ mod tests {
                 claim.values = vec![model::record::Seen { part: EVIL.to_owned(), value: EVIL.into() }];
             }
             for transition in &mut experiment.timeline {
-                for text in [&mut transition.name, &mut transition.what] {
-                    EVIL.clone_into(text);
-                }
+                EVIL.clone_into(&mut transition.name);
+                transition.what = model::kinds::Change::Reason(EVIL.to_owned());
                 transition.revision = Some(EVIL.to_owned());
                 transition.detail = Some(EVIL.to_owned());
             }

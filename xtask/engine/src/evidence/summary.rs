@@ -8,6 +8,7 @@ use serde::Serialize;
 use super::block;
 use super::grade::{Grade, Outcome};
 use crate::run::wait::HOPELESS;
+use model::kinds::Kind;
 use model::record::written;
 use model::record::{ClaimRecord, CommandRecord, ExperimentRecord, Record, Seen, Verdict};
 use model::spec::LabSpec;
@@ -302,8 +303,8 @@ fn warnings(experiment: &ExperimentRecord) -> Vec<String> {
         "Invalid",
         "NotTriggerScaleUp",
     ];
-    let watched = experiment.timeline.iter().filter(|it| it.kind == "Event");
-    let watched = watched.filter(|it| TROUBLE.iter().any(|word| it.what.contains(word)));
+    let watched = experiment.timeline.iter().filter(|it| it.kind == Kind::Event);
+    let watched = watched.filter(|it| TROUBLE.iter().any(|word| it.what.to_string().contains(word)));
     let mut found: Vec<(String, Vec<&str>)> = Vec::new();
     for event in watched {
         let detail = ADDRESS.replace_all(event.detail.as_deref().unwrap_or_default(), "<ip>");
@@ -355,6 +356,7 @@ fn slowest(record: &Record, most: usize) -> Vec<SlowStep> {
 mod tests {
     use super::super::{fixture, grade};
     use super::*;
+    use model::kinds::Change;
 
     fn summary((lab, record): (LabSpec, Record)) -> (Summary, Record) {
         let grade = grade::grade(&lab, &record, &grade::Headings::new());
@@ -392,9 +394,9 @@ mod tests {
         let (_, mut record) = fixture::passing();
         let experiment = &mut record.experiments[0];
         let event = |name: &str, what: &str| model::record::Transition {
-            kind: "Event".to_owned(),
+            kind: Kind::Event,
             name: name.to_owned(),
-            what: what.to_owned(),
+            what: Change::Reason(what.to_owned()),
             detail: Some("image \"x\"".to_owned()),
             ..experiment.timeline[0].clone()
         };

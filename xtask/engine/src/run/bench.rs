@@ -17,6 +17,7 @@ use crate::run::wait;
 use crate::transient;
 use machine::command::{Command, Output};
 use model::expression::{Expression, Scope, Template};
+use model::kinds::Kind;
 use model::record::{CommandRecord, millis};
 use model::spec::Values;
 
@@ -116,7 +117,7 @@ impl Bench<'_> {
                 selector.into_iter().all(|(label, value)| labels[label] == *value)
                     && pod["metadata"].get("deletionTimestamp").is_none()
             };
-            let pods = self.timeline.objects("Pod").into_iter();
+            let pods = self.timeline.objects(Kind::Pod).into_iter();
             pods.filter(|(_, pod)| ours(pod)).map(|(name, _)| name).collect()
         }))
     }
@@ -174,9 +175,9 @@ impl Bench<'_> {
             transient::read(&what, || sets.list(&all)),
             transient::read(&what, || deployments.list(&all))
         )?;
-        let sets = sets.items.iter().map(|set| ("StatefulSet", &set.metadata));
-        let deployments = deployments.items.iter().map(|deployment| ("Deployment", &deployment.metadata));
-        let now: Vec<(&str, String, u64)> = sets
+        let sets = sets.items.iter().map(|set| (Kind::StatefulSet, &set.metadata));
+        let deployments = deployments.items.iter().map(|deployment| (Kind::Deployment, &deployment.metadata));
+        let now: Vec<(Kind, String, u64)> = sets
             .chain(deployments)
             .map(|(kind, metadata)| {
                 let version = metadata.resource_version.as_deref().and_then(|version| version.parse().ok());
@@ -185,16 +186,16 @@ impl Bench<'_> {
             .collect();
         // Resource versions of one resource can be compared as numbers: KEP-5504.
         let caught_up = || {
-            let current = |(kind, name, version): &(&str, String, u64)| {
-                self.timeline.resource_version(kind, name).is_some_and(|seen| seen >= *version)
+            let current = |(kind, name, version): &(Kind, String, u64)| {
+                self.timeline.resource_version(*kind, name).is_some_and(|seen| seen >= *version)
             };
-            let gone = |kind: &str| {
+            let gone = |kind: Kind| {
                 self.timeline
                     .names(kind)
                     .iter()
                     .all(|name| now.iter().any(|(k, n, _)| *k == kind && n == name))
             };
-            Ok(now.iter().all(current) && gone("StatefulSet") && gone("Deployment"))
+            Ok(now.iter().all(current) && gone(Kind::StatefulSet) && gone(Kind::Deployment))
         };
         let last_seen = || "the watches are behind the API server".to_owned();
         let (what, deadline) = ("watches to catch up", Duration::from_secs(15));

@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use crate::run::ledger::Ledger;
 use model::condition::{self, text};
 use model::expression::Scope;
-use model::kinds::KINDS;
+use model::kinds::{Change, Kind, WATCHED};
 use model::record::{Transition, millis};
 
 /// The objects of one namespace by kind and name, and their history.
@@ -26,12 +26,12 @@ pub struct Timeline {
 
 #[derive(Debug, Default)]
 struct State {
-    objects: BTreeMap<String, BTreeMap<String, Json>>,
+    objects: BTreeMap<Kind, BTreeMap<String, Json>>,
     transitions: Vec<Transition>,
     /// When each change was delivered by a watch.
     arrivals: Vec<Instant>,
     /// The kinds whose watch is down, and the error seen last.
-    down: BTreeMap<String, String>,
+    down: BTreeMap<Kind, String>,
 }
 
 impl Timeline {
@@ -63,14 +63,14 @@ impl Timeline {
     }
 
     /// Takes an object as a watch delivered it.
-    pub fn applied(&self, kind: &str, object: Json) {
+    pub fn applied(&self, kind: Kind, object: Json) {
         let name = text(&object, "/metadata/name").to_owned();
         let at_ms = self.now_ms();
         self.update(|state| {
-            let known = state.objects.entry(kind.to_owned()).or_default();
+            let known = state.objects.entry(kind).or_default();
             let previous = known.get(&name);
             let found = transitions(kind, previous, Some(&object), at_ms);
-            if kind == "Event" {
+            if kind == Kind::Event {
                 // Only what they say is kept: an event is no state.
                 known.insert(name, Json::Object(keys_of(&object)));
             } else {
@@ -81,55 +81,60 @@ impl Timeline {
     }
 
     /// Takes note that an object is gone.
-    pub fn deleted(&self, kind: &str, name: &str) {
+    pub fn deleted(&self, kind: Kind, name: &str) {
         let at_ms = self.now_ms();
         self.update(|state| {
-            let previous = state.objects.get_mut(kind).and_then(|known| known.remove(name));
+            let previous = state.objects.get_mut(&kind).and_then(|known| known.remove(name));
             state.transitions.extend(transitions(kind, previous.as_ref(), None, at_ms));
         });
     }
 
     /// Takes note that the watch of a kind broke, or could not be taken up again.
-    pub fn watch_dropped(&self, kind: &str, error: &str) {
+    pub fn watch_dropped(&self, kind: Kind, error: &str) {
         let at_ms = self.now_ms();
         self.update(|state| {
-            if state.down.insert(kind.to_owned(), error.to_owned()).is_none() {
-                state.transitions.push(of_watch(kind, at_ms, "dropped", error));
+            if state.down.insert(kind, error.to_owned()).is_none() {
+                state.transitions.push(of_watch(kind, at_ms, Change::Dropped, error));
             }
         });
     }
 
     /// Takes note that a watch goes on where it stopped: what happened meanwhile is still to come.
-    pub fn watch_resumed(&self, kind: &str) {
+    pub fn watch_resumed(&self, kind: Kind) {
         let at_ms = self.now_ms();
         self.update(|state| {
-            if state.down.remove(kind).is_some() {
-                state.transitions.push(of_watch(kind, at_ms, "resumed", "from the place where it stopped"));
+            if state.down.remove(&kind).is_some() {
+                state.transitions.push(of_watch(
+                    kind,
+                    at_ms,
+                    Change::Resumed,
+                    "from the place where it stopped",
+                ));
             }
         });
     }
 
     /// The kinds whose watch is down, each with the error seen last.
-    pub fn down(&self) -> BTreeMap<String, String> {
+    pub fn down(&self) -> BTreeMap<Kind, String> {
         self.lock().down.clone()
     }
 
     /// Takes a whole list after a watch was dropped: what isn't in it is gone, what changed meanwhile is noted
     /// once, and the break itself is told.
-    pub fn relisted(&self, kind: &str, names: &[String]) {
+    pub fn relisted(&self, kind: Kind, names: &[String]) {
         let at_ms = self.now_ms();
         self.update(|state| {
-            let known = state.objects.entry(kind.to_owned()).or_default();
+            let known = state.objects.entry(kind).or_default();
             let gone: Vec<String> = known.keys().filter(|name| !names.contains(name)).cloned().collect();
             for name in gone {
                 let previous = known.remove(&name);
                 state.transitions.extend(transitions(kind, previous.as_ref(), None, at_ms));
             }
-            state.down.remove(kind);
+            state.down.remove(&kind);
             state.transitions.push(of_watch(
                 kind,
                 at_ms,
-                "relisted",
+                Change::Relisted,
                 "what came and went meanwhile was not seen",
             ));
         });
@@ -148,9 +153,9 @@ impl Timeline {
     /// Those of the variables `pods`, `statefulsets`, …, each a map by name, and `timeline` that are named.
     pub fn variables(&self, names: &[String]) -> Scope {
         let mut scope = Scope::new();
-        for (kind, variable) in KINDS {
-            if names.iter().any(|name| name == variable) {
-                scope.insert(variable.to_owned(), Json::Object(self.objects(kind)));
+        for watched in WATCHED {
+            if let Some(variable) = names.iter().find(|name| watched.variable == Some(name)) {
+                scope.insert(variable.clone(), Json::Object(self.objects(watched.kind)));
             }
         }
         if names.iter().any(|name| name == "timeline") {
@@ -160,14 +165,14 @@ impl Timeline {
     }
 
     /// The objects of a kind by name.
-    pub fn objects(&self, kind: &str) -> Scope {
-        self.lock().objects.get(kind).map(|known| known.clone().into_iter().collect()).unwrap_or_default()
+    pub fn objects(&self, kind: Kind) -> Scope {
+        self.lock().objects.get(&kind).map(|known| known.clone().into_iter().collect()).unwrap_or_default()
     }
 
     /// The first thing found among the objects of a kind, without a copy of them: a condition is judged at every
     /// change.
-    pub fn find_object<T>(&self, kind: &str, mut find: impl FnMut(&str, &Json) -> Option<T>) -> Option<T> {
-        self.lock().objects.get(kind)?.iter().find_map(|(name, object)| find(name, object))
+    pub fn find_object<T>(&self, kind: Kind, mut find: impl FnMut(&str, &Json) -> Option<T>) -> Option<T> {
+        self.lock().objects.get(&kind)?.iter().find_map(|(name, object)| find(name, object))
     }
 
     /// The first thing found in what happened so far, without a copy of it.
@@ -176,14 +181,14 @@ impl Timeline {
     }
 
     /// The resourceVersion of an object as the watch last saw it.
-    pub fn resource_version(&self, kind: &str, name: &str) -> Option<u64> {
+    pub fn resource_version(&self, kind: Kind, name: &str) -> Option<u64> {
         let state = self.lock();
-        text(state.objects.get(kind)?.get(name)?, "/metadata/resourceVersion").parse().ok()
+        text(state.objects.get(&kind)?.get(name)?, "/metadata/resourceVersion").parse().ok()
     }
 
     /// The names of a kind's objects.
-    pub fn names(&self, kind: &str) -> Vec<String> {
-        self.lock().objects.get(kind).map(|known| known.keys().cloned().collect()).unwrap_or_default()
+    pub fn names(&self, kind: Kind) -> Vec<String> {
+        self.lock().objects.get(&kind).map(|known| known.keys().cloned().collect()).unwrap_or_default()
     }
 
     /// Everything that happened so far.
@@ -206,13 +211,13 @@ impl Timeline {
 
 /// What became of our own watch of a kind. It is no transition of an object of that kind: to claims about those it
 /// must not look like one.
-fn of_watch(kind: &str, at_ms: u64, what: &str, detail: &str) -> Transition {
+fn of_watch(kind: Kind, at_ms: u64, what: Change, detail: &str) -> Transition {
     Transition {
         at_ms,
-        kind: "Watch".to_owned(),
-        name: kind.to_owned(),
+        kind: Kind::Watch,
+        name: kind.to_string(),
         uid: String::new(),
-        what: what.to_owned(),
+        what,
         resource_version: String::new(),
         revision: None,
         detail: Some(detail.to_owned()),
@@ -220,20 +225,20 @@ fn of_watch(kind: &str, at_ms: u64, what: &str, detail: &str) -> Transition {
 }
 
 /// What happened between two states of an object.
-fn transitions(kind: &str, previous: Option<&Json>, next: Option<&Json>, at_ms: u64) -> Vec<Transition> {
+fn transitions(kind: Kind, previous: Option<&Json>, next: Option<&Json>, at_ms: u64) -> Vec<Transition> {
     let Some(object) = next.or(previous) else {
         return vec![];
     };
     let same = |a: &Json, b: &Json| text(a, "/metadata/uid") == text(b, "/metadata/uid");
-    let note = |object: &Json, what: &str, detail: Option<String>| Transition {
+    let note = |object: &Json, what: Change, detail: Option<String>| Transition {
         at_ms,
-        kind: kind.to_owned(),
-        name: text(object, if kind == "Event" { "/involvedObject/name" } else { "/metadata/name" })
+        kind,
+        name: text(object, if kind == Kind::Event { "/involvedObject/name" } else { "/metadata/name" })
             .to_owned(),
         uid: text(object, "/metadata/uid").to_owned(),
-        what: what.to_owned(),
+        what,
         resource_version: text(object, "/metadata/resourceVersion").to_owned(),
-        revision: (kind == "Pod")
+        revision: (kind == Kind::Pod)
             .then(|| text(object, "/metadata/labels/controller-revision-hash").to_owned())
             .filter(|r| !r.is_empty()),
         detail,
@@ -241,23 +246,27 @@ fn transitions(kind: &str, previous: Option<&Json>, next: Option<&Json>, at_ms: 
     match (previous, next) {
         // A watch that was dropped may miss the moment between the old pod and the new one of the same name.
         (Some(old), Some(new)) if !same(old, new) => {
-            let mut both = vec![note(old, "deleted", None)];
+            let mut both = vec![note(old, Change::Deleted, None)];
             both.extend(transitions(kind, None, Some(new), at_ms));
             both
         }
-        (_, None) if kind == "Event" => vec![],
-        (_, None) => vec![note(object, "deleted", None)],
-        (old, Some(new)) if kind == "Event" => {
+        (_, None) if kind == Kind::Event => vec![],
+        (_, None) => vec![note(object, Change::Deleted, None)],
+        (old, Some(new)) if kind == Kind::Event => {
             let count = |event: Option<&Json>| event.and_then(|event| event["count"].as_i64()).unwrap_or(0);
             if old.is_some() && count(old) == count(Some(new)) {
                 return vec![];
             }
-            vec![note(new, text(new, "/reason"), Some(text(new, "/message").to_owned()))]
+            vec![note(
+                new,
+                Change::Reason(text(new, "/reason").to_owned()),
+                Some(text(new, "/message").to_owned()),
+            )]
         }
         (old, Some(new)) => {
             let mut found = Vec::new();
             if old.is_none() {
-                found.push(note(new, "created", None));
+                found.push(note(new, Change::Created, None));
             }
             for (what, detail) in changes(kind, old.unwrap_or(&Json::Null), new) {
                 found.push(note(new, what, detail));
@@ -267,67 +276,69 @@ fn transitions(kind: &str, previous: Option<&Json>, next: Option<&Json>, at_ms: 
     }
 }
 
-fn changes(kind: &str, old: &Json, new: &Json) -> Vec<(&'static str, Option<String>)> {
+fn changes(kind: Kind, old: &Json, new: &Json) -> Vec<(Change, Option<String>)> {
     let mut found = Vec::new();
     let appeared = |pointer: &str| old.pointer(pointer).is_none() && new.pointer(pointer).is_some();
     match kind {
-        "Pod" => {
+        Kind::Pod => {
             let phase =
                 |pod: &Json, name: &str| pod.pointer("/status/phase").is_some_and(|phase| phase == name);
             let (was_ready, is_ready) = (condition_true(old), condition_true(new));
             if appeared("/spec/nodeName") {
-                found.push(("scheduled", None));
+                found.push((Change::Scheduled, None));
             }
-            for (name, what) in [("Running", "running"), ("Succeeded", "succeeded"), ("Failed", "failed")] {
+            for (name, what) in
+                [("Running", Change::Running), ("Succeeded", Change::Succeeded), ("Failed", Change::Failed)]
+            {
                 if phase(new, name) && !phase(old, name) {
                     found.push((what, None));
                 }
             }
             if restarts(new) > restarts(old) {
-                found.push(("restarted", Some(format!("restart {}", restarts(new)))));
+                found.push((Change::Restarted, Some(format!("restart {}", restarts(new)))));
             }
             if is_ready && !was_ready {
-                found.push(("ready", None));
+                found.push((Change::Ready, None));
             }
             if was_ready && !is_ready {
-                found.push(("unready", None));
+                found.push((Change::Unready, None));
             }
             if appeared("/metadata/deletionTimestamp") {
-                found.push(("terminating", None));
+                found.push((Change::Terminating, None));
             }
         }
-        "PersistentVolumeClaim" => {
+        Kind::PersistentVolumeClaim => {
             let bound = |claim: &Json| claim.pointer("/status/phase").is_some_and(|phase| phase == "Bound");
             if bound(new) && !bound(old) {
-                found.push(("bound", Some(text(new, "/spec/volumeName").to_owned())));
+                found.push((Change::Bound, Some(text(new, "/spec/volumeName").to_owned())));
             }
             if appeared("/metadata/deletionTimestamp") {
-                found.push(("terminating", None));
+                found.push((Change::Terminating, None));
             }
         }
-        "StatefulSet" | "Deployment" => {
+        Kind::StatefulSet | Kind::Deployment => {
             let (before, after) = (counts(old), counts(new));
             if before != after {
-                found.push(("changed", Some(after)));
+                found.push((Change::Changed, Some(after)));
             }
             if condition::rolled_out(new) && !condition::rolled_out(old) {
-                found.push(("rolled-out", None));
+                found.push((Change::RolledOut, None));
             }
         }
-        "EndpointSlice" => {
+        Kind::EndpointSlice => {
             let (before, after) = (endpoints(old), endpoints(new));
             if before != after {
-                found.push(("changed", Some(after)));
+                found.push((Change::Changed, Some(after)));
             }
         }
-        "Job" => {
+        Kind::Job => {
             let succeeded =
                 |job: &Json| job.pointer("/status/succeeded").and_then(Json::as_i64).unwrap_or(0) > 0;
             if succeeded(new) && !succeeded(old) {
-                found.push(("succeeded", None));
+                found.push((Change::Succeeded, None));
             }
         }
-        _ => {}
+        Kind::Service | Kind::ControllerRevision | Kind::Event | Kind::Watch => {}
     }
     found
 }
@@ -390,13 +401,13 @@ mod tests {
     }
 
     fn whats(timeline: &Timeline) -> Vec<String> {
-        timeline.transitions().into_iter().map(|t| t.what).collect()
+        timeline.transitions().into_iter().map(|t| t.what.to_string()).collect()
     }
 
     #[test]
     fn what_was_seen_is_before_the_next_step_also_within_a_millisecond() {
         let timeline = Timeline::begin();
-        timeline.applied("Pod", pod("a", json!({"phase": "Pending"})));
+        timeline.applied(Kind::Pod, pod("a", json!({"phase": "Pending"})));
         let seen = timeline.transitions().last().unwrap().at_ms;
         assert!(timeline.moment() > seen, "seen at {seen} ms");
     }
@@ -411,12 +422,12 @@ mod tests {
         running["status"] = ready.clone();
         let mut dying = running.clone();
         dying["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
-        timeline.applied("Pod", pod("a", json!({"phase": "Pending"})));
-        timeline.applied("Pod", scheduled);
-        timeline.applied("Pod", running.clone());
-        timeline.applied("Pod", running);
-        timeline.applied("Pod", dying);
-        timeline.deleted("Pod", "counter-1");
+        timeline.applied(Kind::Pod, pod("a", json!({"phase": "Pending"})));
+        timeline.applied(Kind::Pod, scheduled);
+        timeline.applied(Kind::Pod, running.clone());
+        timeline.applied(Kind::Pod, running);
+        timeline.applied(Kind::Pod, dying);
+        timeline.deleted(Kind::Pod, "counter-1");
         assert_eq!(whats(&timeline), ["created", "scheduled", "running", "ready", "terminating", "deleted"]);
         assert_eq!(timeline.transitions()[0].revision.as_deref(), Some("counter-abc"));
     }
@@ -424,10 +435,10 @@ mod tests {
     #[test]
     fn a_pod_replaced_behind_our_back_is_a_deletion_and_a_creation() {
         let timeline = Timeline::begin();
-        timeline.applied("Pod", pod("a", json!({})));
-        timeline.applied("Pod", pod("b", json!({})));
+        timeline.applied(Kind::Pod, pod("a", json!({})));
+        timeline.applied(Kind::Pod, pod("b", json!({})));
         let found: Vec<(String, String)> =
-            timeline.transitions().into_iter().map(|t| (t.what, t.uid)).collect();
+            timeline.transitions().into_iter().map(|t| (t.what.to_string(), t.uid)).collect();
         assert_eq!(
             found,
             [("created".into(), "a".into()), ("deleted".into(), "a".into()), ("created".into(), "b".into())]
@@ -437,28 +448,28 @@ mod tests {
     #[test]
     fn a_dropped_watch_loses_and_doubles_nothing() {
         let timeline = Timeline::begin();
-        timeline.applied("Pod", pod("a", json!({})));
+        timeline.applied(Kind::Pod, pod("a", json!({})));
         // After the relist the same object comes again, and one that went meanwhile doesn't.
         let mut other = pod("c", json!({}));
         other["metadata"]["name"] = json!("counter-2");
-        timeline.applied("Pod", other);
-        timeline.applied("Pod", pod("a", json!({})));
-        timeline.relisted("Pod", &["counter-1".to_owned()]);
+        timeline.applied(Kind::Pod, other);
+        timeline.applied(Kind::Pod, pod("a", json!({})));
+        timeline.relisted(Kind::Pod, &["counter-1".to_owned()]);
         assert_eq!(whats(&timeline), ["created", "created", "deleted", "relisted"]);
     }
 
     #[test]
     fn a_watch_that_is_down_is_told_once_and_with_its_last_error() {
         let timeline = Timeline::begin();
-        timeline.watch_resumed("Pod");
-        timeline.watch_dropped("Pod", "the connection was closed");
-        timeline.watch_dropped("Pod", "connection refused");
-        assert_eq!(timeline.down(), [("Pod".to_owned(), "connection refused".to_owned())].into());
-        timeline.watch_resumed("Pod");
+        timeline.watch_resumed(Kind::Pod);
+        timeline.watch_dropped(Kind::Pod, "the connection was closed");
+        timeline.watch_dropped(Kind::Pod, "connection refused");
+        assert_eq!(timeline.down(), [(Kind::Pod, "connection refused".to_owned())].into());
+        timeline.watch_resumed(Kind::Pod);
         assert!(timeline.down().is_empty());
         let told: Vec<_> = timeline.transitions().into_iter().map(|it| (it.kind, it.name, it.what)).collect();
-        let of_pods = |what: &str| ("Watch".to_owned(), "Pod".to_owned(), what.to_owned());
-        assert_eq!(told, [of_pods("dropped"), of_pods("resumed")]);
+        let of_pods = |what: Change| (Kind::Watch, "Pod".to_owned(), what);
+        assert_eq!(told, [of_pods(Change::Dropped), of_pods(Change::Resumed)]);
     }
 
     #[test]
@@ -468,9 +479,9 @@ mod tests {
             json!({"metadata": {"name": "e", "uid": "e"}, "involvedObject": {"name": "counter-1"},
             "reason": "Unhealthy", "message": "probe failed", "count": count})
         };
-        timeline.applied("Event", event(1));
-        timeline.applied("Event", event(1));
-        timeline.applied("Event", event(2));
+        timeline.applied(Kind::Event, event(1));
+        timeline.applied(Kind::Event, event(1));
+        timeline.applied(Kind::Event, event(2));
         assert_eq!(whats(&timeline), ["Unhealthy", "Unhealthy"]);
         assert_eq!(timeline.transitions()[0].name, "counter-1");
     }

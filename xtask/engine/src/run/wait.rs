@@ -6,6 +6,7 @@ use anyhow::{Result, anyhow, bail};
 use serde_json::Value as Json;
 
 use crate::run::timeline::Timeline;
+use model::kinds::Kind;
 
 /// Stands before the reason why no amount of waiting helps.
 pub const HOPELESS: &str = "this can no longer happen: ";
@@ -81,9 +82,9 @@ fn hopeless(timeline: &Timeline) -> Option<String> {
     };
     let no_class = |detail: &str| detail.contains("storageclass") && detail.contains("not found");
     let refused = |detail: &str| detail.contains("violates PodSecurity");
-    timeline.find_object("Pod", stuck).or_else(|| {
+    timeline.find_object(Kind::Pod, stuck).or_else(|| {
         timeline.find_transition(|transition| {
-            let detail = transition.detail.as_deref().filter(|_| transition.kind == "Event")?;
+            let detail = transition.detail.as_deref().filter(|_| transition.kind == Kind::Event)?;
             (no_class(detail) || refused(detail))
                 .then(|| format!("{}: {}: {detail}", transition.name, transition.what))
         })
@@ -95,11 +96,11 @@ fn explain(timeline: &Timeline, last_seen: &str) -> String {
     for (kind, error) in timeline.down() {
         text.push_str(&format!("\n  no watch of {kind} objects: {error}"));
     }
-    for (name, pod) in timeline.objects("Pod") {
+    for (name, pod) in timeline.objects(Kind::Pod) {
         text.push_str(&format!("\n  pod {name}: {}", pod_state(&pod)));
     }
     let mut events: Vec<String> = Vec::new();
-    for event in timeline.transitions().iter().rev().filter(|transition| transition.kind == "Event") {
+    for event in timeline.transitions().iter().rev().filter(|transition| transition.kind == Kind::Event) {
         let line = format!("{} {}: {}", event.name, event.what, event.detail.as_deref().unwrap_or_default());
         // What went well explains nothing.
         let usual = [
@@ -111,7 +112,7 @@ fn explain(timeline: &Timeline, last_seen: &str) -> String {
             "Killing",
             "WaitForFirstConsumer",
         ];
-        if !usual.contains(&event.what.as_str()) && !events.contains(&line) {
+        if !usual.contains(&event.what.to_string().as_str()) && !events.contains(&line) {
             events.push(line);
         }
         if events.len() == EVENTS_SHOWN {
@@ -153,7 +154,7 @@ mod tests {
     async fn an_expired_wait_says_what_it_saw_last_and_which_events_explain_it() {
         let timeline = Timeline::begin();
         timeline.applied(
-            "Pod",
+            Kind::Pod,
             pod(
                 "counter-1",
                 json!({"phase": "Pending", "conditions": [
@@ -161,11 +162,11 @@ mod tests {
             ),
         );
         timeline.applied(
-            "Event",
+            Kind::Event,
             json!({"metadata": {"name": "e", "uid": "e"}, "involvedObject": {"name": "counter-1"},
             "reason": "FailedScheduling", "message": "no node matches the claim"}),
         );
-        timeline.watch_dropped("StatefulSet", "429 too many requests");
+        timeline.watch_dropped(Kind::StatefulSet, "429 too many requests");
         let (since, deadline) = (Instant::now(), Duration::from_secs(5));
         let wait = until(&timeline, "pods ready", since, deadline, || Ok(false), || "2 of 3".to_owned());
         let error = wait.await.unwrap_err().to_string();
@@ -181,7 +182,7 @@ mod tests {
         let timeline = Timeline::begin();
         let waiting =
             json!({"waiting": {"reason": "ImagePullBackOff", "message": "Back-off pulling image \"nope\""}});
-        timeline.applied("Pod", pod("counter-0", json!({"containerStatuses": [{"state": waiting}]})));
+        timeline.applied(Kind::Pod, pod("counter-0", json!({"containerStatuses": [{"state": waiting}]})));
         let (before, deadline) = (tokio::time::Instant::now(), Duration::from_secs(600));
         let wait = until(&timeline, "rolled out", Instant::now(), deadline, || Ok(false), String::new);
         let error = wait.await.unwrap_err().to_string();
@@ -196,10 +197,10 @@ mod tests {
     async fn a_change_ends_the_wait_without_polling() {
         let timeline = std::sync::Arc::new(Timeline::begin());
         let (other, mut asked) = (std::sync::Arc::clone(&timeline), 0);
-        tokio::spawn(async move { other.applied("Pod", pod("counter-0", json!({}))) });
+        tokio::spawn(async move { other.applied(Kind::Pod, pod("counter-0", json!({}))) });
         let seen = || {
             asked += 1;
-            Ok(!timeline.names("Pod").is_empty())
+            Ok(!timeline.names(Kind::Pod).is_empty())
         };
         let deadline = Duration::from_secs(5);
         until(&timeline, "a pod", Instant::now(), deadline, seen, String::new).await.unwrap();
@@ -213,10 +214,10 @@ mod tests {
         // The change arrives while the first verdict is being found, which therefore knows nothing of it.
         let seen = || {
             judged += 1;
-            let there = !timeline.names("Pod").is_empty();
+            let there = !timeline.names(Kind::Pod).is_empty();
             if judged == 1 {
                 std::thread::sleep(Duration::from_millis(10));
-                timeline.applied("Pod", pod("counter-0", json!({})));
+                timeline.applied(Kind::Pod, pod("counter-0", json!({})));
                 std::thread::sleep(Duration::from_millis(20));
             }
             Ok(there)

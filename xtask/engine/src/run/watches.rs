@@ -10,12 +10,8 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use futures::StreamExt;
 use futures::future::try_join_all;
-use k8s_openapi::api::apps::v1::{ControllerRevision, Deployment, StatefulSet};
-use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::{Event, PersistentVolumeClaim, Pod, Service};
-use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::Resource;
-use kube::api::{ApiResource, DynamicObject, ListParams, Request, WatchEvent, WatchParams};
+use kube::api::{ApiResource, DynamicObject, GroupVersionKind, ListParams, Request, WatchEvent, WatchParams};
 use kube::core::ObjectList;
 use serde_json::Value as Json;
 use tokio::task::JoinSet;
@@ -23,6 +19,7 @@ use tokio::task::JoinSet;
 use crate::run::timeline::Timeline;
 use crate::transient::{self, Pauses};
 use model::condition::text;
+use model::kinds::{Kind, WATCHED, Watched};
 
 /// How long the API server keeps a watch open before it ends it in good order.
 const WATCHED_S: u32 = 290;
@@ -45,8 +42,8 @@ impl Watches {
     /// When the API server does not answer a first list.
     pub async fn open(client: &kube::Client) -> Result<Self> {
         let timelines = Timelines::default();
-        let lists = resources().into_iter().map(|resource| async {
-            let mut watch = Watch::new(client.clone(), resource, Arc::clone(&timelines));
+        let lists = WATCHED.iter().map(|watched| async {
+            let mut watch = Watch::new(client.clone(), watched, Arc::clone(&timelines));
             let what = format!("list {}", watch.resource.plural);
             let version = transient::read(&what, || watch.list()).await?.metadata.resource_version;
             watch.version = version;
@@ -67,19 +64,11 @@ impl Watches {
     }
 }
 
-/// The kinds that are watched: those that expressions see, and events, which explain.
-pub fn resources() -> Vec<ApiResource> {
-    vec![
-        ApiResource::erase::<Pod>(&()),
-        ApiResource::erase::<StatefulSet>(&()),
-        ApiResource::erase::<Deployment>(&()),
-        ApiResource::erase::<Service>(&()),
-        ApiResource::erase::<PersistentVolumeClaim>(&()),
-        ApiResource::erase::<EndpointSlice>(&()),
-        ApiResource::erase::<ControllerRevision>(&()),
-        ApiResource::erase::<Job>(&()),
-        ApiResource::erase::<Event>(&()),
-    ]
+/// A watched kind as the API server knows it.
+pub(super) fn resource(watched: &Watched) -> ApiResource {
+    let Watched { kind, group, version, plural, .. } = watched;
+    let named = GroupVersionKind::gvk(group, version, &kind.to_string());
+    ApiResource::from_gvk_with_plural(&named, plural)
 }
 
 /// The watch of one kind.
@@ -87,6 +76,7 @@ pub fn resources() -> Vec<ApiResource> {
 /// kube's own `watcher` does the same and keeps a connection that ended to itself; the record has to tell of it.
 struct Watch {
     client: kube::Client,
+    kind: Kind,
     resource: ApiResource,
     timelines: Timelines,
     /// The resourceVersion seen last: from there a watch goes on. Without one everything is listed anew.
@@ -94,8 +84,8 @@ struct Watch {
 }
 
 impl Watch {
-    fn new(client: kube::Client, resource: ApiResource, timelines: Timelines) -> Self {
-        Self { client, resource, timelines, version: None }
+    fn new(client: kube::Client, watched: &Watched, timelines: Timelines) -> Self {
+        Self { client, kind: watched.kind, resource: resource(watched), timelines, version: None }
     }
 
     /// Follows the kind until the run ends. A watch that breaks is resumed where it stopped, so that nothing is
@@ -145,7 +135,7 @@ impl Watch {
                 WatchEvent::Deleted(object) => {
                     self.version = version_of(&object).or_else(|| self.version.take());
                     if let Some(timeline) = self.timeline_of(&object) {
-                        timeline.deleted(&self.resource.kind, text(&object, "/metadata/name"));
+                        timeline.deleted(self.kind, text(&object, "/metadata/name"));
                     }
                 }
                 WatchEvent::Bookmark(bookmark) => self.version = Some(bookmark.metadata.resource_version),
@@ -168,7 +158,7 @@ impl Watch {
             self.hand_out(object);
         }
         for (namespace, timeline) in lock(&self.timelines).iter() {
-            timeline.relisted(&self.resource.kind, names.get(namespace).map_or(&[], Vec::as_slice));
+            timeline.relisted(self.kind, names.get(namespace).map_or(&[], Vec::as_slice));
         }
         Ok(list.metadata.resource_version.unwrap_or_default())
     }
@@ -188,7 +178,7 @@ impl Watch {
             if let Some(metadata) = object.get_mut("metadata").and_then(Json::as_object_mut) {
                 metadata.remove("managedFields");
             }
-            timeline.applied(&self.resource.kind, object);
+            timeline.applied(self.kind, object);
         }
     }
 
@@ -196,9 +186,9 @@ impl Watch {
         lock(&self.timelines).get(text(object, "/metadata/namespace")).cloned()
     }
 
-    fn tell(&self, what: impl Fn(&Timeline, &str)) {
+    fn tell(&self, what: impl Fn(&Timeline, Kind)) {
         for timeline in lock(&self.timelines).values() {
-            what(timeline, &self.resource.kind);
+            what(timeline, self.kind);
         }
     }
 }

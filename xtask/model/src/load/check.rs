@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashMap};
 use super::places::{Node, Place, Source};
 use super::{Problem, nearest};
 use crate::expression::{CEL_FUNCTIONS, Expression, FUNCTIONS, Fault, Template};
-use crate::kinds::{KINDS, NAMESPACE_CHARS, TARGET_FIELDS};
+use crate::kinds::{self, NAMESPACE_CHARS, TARGET_FIELDS};
 use crate::spec::{Experiment, LabSpec, Step};
 
 /// Labs and experiments share a namespace's name.
@@ -210,7 +210,7 @@ impl Check<'_> {
         // What is watched changes all the time: texts of commands read only what was recorded.
         let mut recorded = Known::default();
         recorded.add("target", Some(TARGET_FIELDS.to_vec()));
-        let watched: Vec<&str> = KINDS.iter().map(|(_, variable)| *variable).chain(["timeline"]).collect();
+        let watched: Vec<&str> = kinds::variables().chain(["timeline"]).collect();
         if experiment.steps.is_empty() {
             self.say(&format!("{path}/steps"), format!("{place} does nothing"));
         }
@@ -350,7 +350,7 @@ fn fields(step: &Step) -> Option<Vec<&'static str>> {
     let of_command = ["stdout", "stderr", "status"];
     let mut fields: Vec<&str> = match step {
         Step::Install(_) | Step::Upgrade(_) | Step::Uninstall(_) | Step::Run(_) => of_command.to_vec(),
-        Step::Observe(_) => KINDS.iter().map(|(_, variable)| *variable).collect(),
+        Step::Observe(_) => kinds::variables().collect(),
         Step::Await(_) => Vec::new(),
         Step::Hold(_) => vec!["events"],
         Step::Exec(_) | Step::Resolve(_) | Step::Visit(_) => return None,

@@ -12,6 +12,7 @@ use crate::run::timeline::Timeline;
 use crate::run::wait;
 use crate::transient;
 use model::condition;
+use model::kinds::Kind;
 use model::spec::{Install, Uninstall};
 
 pub(super) async fn install(step: &Install, bench: &mut Bench<'_>) -> Result<Json> {
@@ -47,7 +48,7 @@ pub(super) async fn uninstall(step: &Uninstall, bench: &mut Bench<'_>) -> Result
     let acted = Instant::now();
     bench.values.remove(&release);
     let ours = |bench: &Bench<'_>| -> Vec<String> {
-        let pods = bench.timeline.objects("Pod").into_iter();
+        let pods = bench.timeline.objects(Kind::Pod).into_iter();
         let of_release = |pod: &Json| {
             pod.pointer("/metadata/labels/app.kubernetes.io~1instance").is_some_and(|name| *name == *release)
         };
@@ -65,7 +66,7 @@ pub(super) async fn uninstall(step: &Uninstall, bench: &mut Bench<'_>) -> Result
 async fn rolled_out(bench: &Bench<'_>, acted: Instant, deadline: Duration) -> Result<()> {
     let workloads = || {
         let of = |kind| bench.timeline.objects(kind).into_iter();
-        of("StatefulSet").chain(of("Deployment"))
+        of(Kind::StatefulSet).chain(of(Kind::Deployment))
     };
     let condition = || Ok(all_rolled_out(&bench.timeline));
     let last_seen = || {
@@ -86,7 +87,7 @@ async fn rolled_out(bench: &Bench<'_>, acted: Instant, deadline: Duration) -> Re
 /// ready pod before the pod itself does, and the next step would begin before that.
 fn all_rolled_out(timeline: &Timeline) -> bool {
     let mut ready: BTreeMap<String, i64> = BTreeMap::new();
-    timeline.find_object("Pod", |_, pod| -> Option<()> {
+    timeline.find_object(Kind::Pod, |_, pod| -> Option<()> {
         let owner =
             pod.pointer("/metadata/ownerReferences/0").filter(|owner| owner["kind"] == "StatefulSet")?;
         if condition::ready(pod) {
@@ -99,9 +100,9 @@ fn all_rolled_out(timeline: &Timeline) -> bool {
         let asked = set.pointer("/spec/replicas").and_then(Json::as_i64).unwrap_or(1);
         (ready.get(name).copied().unwrap_or(0) < asked).then_some(())
     };
-    timeline.find_object("StatefulSet", unfinished).is_none()
-        && timeline.find_object("Deployment", unfinished).is_none()
-        && timeline.find_object("StatefulSet", unseen).is_none()
+    timeline.find_object(Kind::StatefulSet, unfinished).is_none()
+        && timeline.find_object(Kind::Deployment, unfinished).is_none()
+        && timeline.find_object(Kind::StatefulSet, unseen).is_none()
 }
 
 #[cfg(test)]
@@ -115,7 +116,7 @@ mod tests {
         let status = json!({"observedGeneration": 1, "replicas": 1, "readyReplicas": 1, "availableReplicas": 1,
             "updatedReplicas": 1});
         timeline.applied(
-            "StatefulSet",
+            Kind::StatefulSet,
             json!({"metadata": {"name": "counter", "uid": "s", "generation": 1}, "spec": {"replicas": 1}, "status": status}),
         );
         let pod = |ready: &str| {
@@ -123,9 +124,9 @@ mod tests {
                 "ownerReferences": [{"kind": "StatefulSet", "name": "counter"}]},
                 "status": {"conditions": [{"type": "Ready", "status": ready}]}})
         };
-        timeline.applied("Pod", pod("False"));
+        timeline.applied(Kind::Pod, pod("False"));
         assert!(!all_rolled_out(&timeline));
-        timeline.applied("Pod", pod("True"));
+        timeline.applied(Kind::Pod, pod("True"));
         assert!(all_rolled_out(&timeline));
     }
 }

@@ -10,12 +10,12 @@ use serde_json::{Map, Value as Json};
 use crate::run::bench::Bench;
 use crate::run::watches;
 use crate::transient;
-use model::kinds::KINDS;
+use model::kinds::WATCHED;
 
 pub(super) async fn observe(bench: &Bench<'_>) -> Result<Json> {
-    let resources = watches::resources();
-    let resources: Vec<_> = resources.into_iter().filter(|resource| resource.kind != "Event").collect();
-    let lists = resources.iter().map(|resource| async {
+    let kinds = WATCHED.iter().filter_map(|watched| Some((watched.variable?, watches::resource(watched))));
+    let kinds: Vec<_> = kinds.collect();
+    let lists = kinds.iter().map(|(variable, resource)| async {
         let api: Api<DynamicObject> =
             Api::namespaced_with(bench.access.client.clone(), &bench.namespace, resource);
         let asked = Instant::now();
@@ -28,9 +28,7 @@ pub(super) async fn observe(bench: &Bench<'_>) -> Result<Json> {
             by_name.push((object.metadata.name.clone().unwrap_or_default(), serde_json::to_value(object)?));
         }
         by_name.sort_by(|(a, _), (b, _)| a.cmp(b));
-        let variable =
-            KINDS.iter().find(|(kind, _)| *kind == resource.kind).map_or("others", |(_, name)| name);
-        anyhow::Ok((variable.to_owned(), Json::Object(by_name.into_iter().collect())))
+        anyhow::Ok(((*variable).to_owned(), Json::Object(by_name.into_iter().collect())))
     });
     Ok(Json::Object(try_join_all(lists).await?.into_iter().collect::<Map<_, _>>()))
 }
