@@ -4,17 +4,20 @@
 use std::collections::VecDeque;
 use std::ffi::{OsStr, OsString};
 use std::fmt;
+use std::io;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use rustix::process::{Pid, Signal, kill_process_group};
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::process::Child;
 
 /// A tool's answer may not fill the memory: what comes after this many bytes is dropped.
-const CAPTURE_LIMIT: u64 = 16 << 20;
+const CAPTURE_LIMIT: usize = 16 << 20;
+/// How long a command's children may go on printing after it ended, and how long the rest of that takes to arrive.
+const LINGER: Duration = Duration::from_millis(200);
 /// Lines of output that an error shows.
 const TAIL_LINES: usize = 15;
 
@@ -42,8 +45,7 @@ pub struct Output {
 }
 
 /// A command that ran and failed.
-#[derive(Debug, thiserror::Error)]
-#[error("`{command}` {reason}{}", tail_of(.output))]
+#[derive(Debug)]
 pub struct CommandFailed {
     /// The command as one would paste it.
     pub command: String,
@@ -51,6 +53,14 @@ pub struct CommandFailed {
     pub reason: String,
     /// The end of what it printed.
     pub output: String,
+}
+
+impl std::error::Error for CommandFailed {}
+
+impl fmt::Display for CommandFailed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "`{}` {}{}", self.command, self.reason, tail_of(&self.output))
+    }
 }
 
 fn tail_of(output: &str) -> String {
@@ -120,34 +130,16 @@ impl Command {
     pub async fn output(&self) -> Result<Output> {
         let started = Instant::now();
         let mut group = self.spawn(Stdio::piped(), Stdio::piped())?;
-        let mut stdout_pipe = group.child.stdout.take().context("no stdout pipe")?.take(CAPTURE_LIMIT);
-        let mut stderr_pipe = group.child.stderr.take().context("no stderr pipe")?.take(CAPTURE_LIMIT);
+        let stdout_pipe = group.child.stdout.take().context("no stdout pipe")?;
+        let stderr_pipe = group.child.stderr.take().context("no stderr pipe")?;
         let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
-        let ended = tokio::time::timeout(self.deadline, async {
-            let (out, err, status) = tokio::join!(
-                stdout_pipe.read_to_end(&mut stdout),
-                stderr_pipe.read_to_end(&mut stderr),
-                group.child.wait()
-            );
-            out?;
-            err?;
-            status
-        })
-        .await;
+        let reading =
+            async { tokio::try_join!(capture(stdout_pipe, &mut stdout), capture(stderr_pipe, &mut stderr)) };
+        let ended = tokio::time::timeout(self.deadline, group.end(reading)).await;
         let (stdout, stderr) = (lossy(stdout), lossy(stderr));
-        match ended {
-            Ok(status) => {
-                let status = status.with_context(|| format!("`{self}` was lost"))?;
-                group.ended = true;
-                Ok(Output {
-                    status: status.code().unwrap_or(-1),
-                    stdout,
-                    stderr,
-                    duration: started.elapsed(),
-                })
-            }
-            Err(_) => Err(self.overdue(stdout + &stderr).into()),
-        }
+        let Ok(status) = ended else { return Err(self.overdue(stdout + &stderr).into()) };
+        let status = status.with_context(|| format!("`{self}` was lost"))?.code().unwrap_or(-1);
+        Ok(Output { status, stdout, stderr, duration: started.elapsed() })
     }
 
     /// Runs it and returns what it printed.
@@ -174,49 +166,30 @@ impl Command {
         let (reader, writer) = std::io::pipe().context("no pipe for the command's output")?;
         let mut group = self.spawn(writer.try_clone()?.into(), writer.into())?;
         let reader = tokio::net::unix::pipe::Receiver::from_owned_fd(reader.into())?;
-        let mut lines = BufReader::new(reader).split(b'\n');
         let mut tail: VecDeque<String> = VecDeque::new();
-        let ended = tokio::time::timeout(self.deadline, async {
-            // A grandchild may hold the pipe open when the command itself is long gone: its end counts.
-            let mut status = None;
-            loop {
-                tokio::select! {
-                    biased;
-                    line = lines.next_segment() => {
-                        let Some(line) = line? else { break };
-                        let line = String::from_utf8_lossy(&line).into_owned();
-                        file.write_all(format!("{line}\n").as_bytes()).await?;
-                        on_line(&line);
-                        tail.push_back(line);
-                        if tail.len() > TAIL_LINES {
-                            tail.pop_front();
-                        }
-                    }
-                    ended = group.child.wait(), if status.is_none() => status = Some(ended?),
-                    () = tokio::time::sleep(Duration::from_millis(200)), if status.is_some() => break,
+        let reading = async {
+            let mut lines = BufReader::new(reader).split(b'\n');
+            while let Some(line) = lines.next_segment().await? {
+                let line = String::from_utf8_lossy(&line).into_owned();
+                file.write_all(format!("{line}\n").as_bytes()).await?;
+                on_line(&line);
+                tail.push_back(line);
+                if tail.len() > TAIL_LINES {
+                    tail.pop_front();
                 }
             }
-            file.flush().await?;
-            match status {
-                Some(status) => Ok(status),
-                None => group.child.wait().await,
-            }
-        })
-        .await;
+            Ok(())
+        };
+        let ended = tokio::time::timeout(self.deadline, group.end(reading)).await;
+        file.flush().await?;
         let output = Vec::from(tail).join("\n");
-        match ended {
-            Err(_) => Err(self.overdue(output).into()),
-            Ok(status) => {
-                let status: std::process::ExitStatus =
-                    status.with_context(|| format!("`{self}` was lost"))?;
-                group.ended = true;
-                if status.success() {
-                    return Ok(());
-                }
-                let reason = format!("ended with {status}; all it printed is in {}", log.display());
-                Err(CommandFailed { command: self.to_string(), reason, output }.into())
-            }
+        let Ok(status) = ended else { return Err(self.overdue(output).into()) };
+        let status = status.with_context(|| format!("`{self}` was lost"))?;
+        if status.success() {
+            return Ok(());
         }
+        let reason = format!("ended with {status}; all it printed is in {}", log.display());
+        Err(CommandFailed { command: self.to_string(), reason, output }.into())
     }
 
     /// Starts it and hands it over: for what runs beside us, like a port-forward. It ends when dropped.
@@ -238,7 +211,8 @@ impl Command {
             command.current_dir(dir);
         }
         let child = command.spawn().with_context(|| format!("cannot run `{self}`"))?;
-        Ok(Group { child, ended: false })
+        let id = child.id().and_then(|id| Pid::from_raw(id.cast_signed()));
+        Ok(Group { child, id, ended: false })
     }
 
     /// The command line as one would paste it, without the folder of the program.
@@ -275,22 +249,65 @@ fn lossy(bytes: Vec<u8>) -> String {
     String::from_utf8(bytes).unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned())
 }
 
+/// Reads to the end, and keeps what [`CAPTURE_LIMIT`] lets it: who prints more than that must not wait for us.
+async fn capture(mut pipe: impl AsyncRead + Unpin, kept: &mut Vec<u8>) -> io::Result<()> {
+    (&mut pipe).take(CAPTURE_LIMIT as u64).read_to_end(kept).await?;
+    tokio::io::copy(&mut pipe, &mut tokio::io::sink()).await.map(drop)
+}
+
 /// A running command and its children; dropping it ends them all.
 #[derive(Debug)]
 pub struct Group {
     /// The command itself.
     pub child: Child,
+    /// Known from the start: once the child has been waited for, nobody tells it any more.
+    id: Option<Pid>,
     ended: bool,
+}
+
+impl Group {
+    /// Waits until the command has ended and `reading` has all it printed. A child of its own that still holds the pipe
+    /// then is given a moment for its last lines, and ended: it would hold us for as long as it pleases.
+    async fn end<T>(&mut self, reading: impl Future<Output = io::Result<T>>) -> io::Result<ExitStatus> {
+        let mut reading = std::pin::pin!(reading);
+        let mut read = false;
+        let status = loop {
+            tokio::select! {
+                biased;
+                done = &mut reading, if !read => {
+                    done?;
+                    read = true;
+                }
+                status = self.child.wait() => break status?,
+            }
+        };
+        if !read && let Ok(done) = tokio::time::timeout(LINGER, &mut reading).await {
+            done?;
+            read = true;
+        }
+        if !read {
+            self.kill();
+            // Who left the group and took the pipe along is no child of the command any more, and not waited for.
+            if let Ok(done) = tokio::time::timeout(LINGER, &mut reading).await {
+                done?;
+            }
+        }
+        self.ended = true;
+        Ok(status)
+    }
+
+    fn kill(&self) {
+        if let Some(id) = self.id {
+            // Fails only when the group is already gone.
+            let _ = kill_process_group(id, Signal::KILL);
+        }
+    }
 }
 
 impl Drop for Group {
     fn drop(&mut self) {
-        if self.ended {
-            return;
-        }
-        if let Some(pid) = self.child.id().and_then(|id| Pid::from_raw(id.cast_signed())) {
-            // Fails only when the group is already gone.
-            let _ = kill_process_group(pid, Signal::KILL);
+        if !self.ended {
+            self.kill();
         }
     }
 }
@@ -328,6 +345,37 @@ mod tests {
         std::fs::remove_file(&alive).unwrap();
         tokio::time::sleep(Duration::from_millis(300)).await;
         assert!(!alive.exists(), "the grandchild is still at work");
+    }
+
+    #[tokio::test]
+    async fn a_tool_that_prints_more_than_is_kept_ends_all_the_same() {
+        let script = format!("head -c {} /dev/zero && echo done >&2", CAPTURE_LIMIT + (1 << 20));
+        let output = sh(&script).deadline(Duration::from_secs(20)).output().await.unwrap();
+        assert_eq!(
+            (output.status, output.stdout.len(), output.stderr.as_str()),
+            (0, CAPTURE_LIMIT, "done\n")
+        );
+    }
+
+    #[tokio::test]
+    async fn a_grandchild_that_holds_the_pipe_is_ended_soon_after_its_parent() {
+        let dir = tempfile::tempdir().unwrap();
+        let alive = dir.path().join("alive");
+        let script = format!("(while :; do touch {}; sleep 0.05; done) & echo said", alive.display());
+        for logged in [false, true] {
+            let command = sh(&script).deadline(Duration::from_secs(20));
+            let started = Instant::now();
+            if logged {
+                command.logged(&dir.path().join("log"), |_| ()).await.unwrap();
+            } else {
+                assert_eq!(command.read().await.unwrap(), "said\n");
+            }
+            assert!(started.elapsed() < Duration::from_secs(15), "it was waited for until the deadline");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            let _ = std::fs::remove_file(&alive);
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            assert!(!alive.exists(), "the grandchild is still at work; logged: {logged}");
+        }
     }
 
     #[tokio::test]

@@ -25,9 +25,16 @@ impl From<Exit> for ExitCode {
 }
 
 /// What the user gave is not usable; ends with [`Exit::BadInput`].
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
+#[derive(Debug)]
 pub struct BadInput(pub String);
+
+impl std::error::Error for BadInput {}
+
+impl std::fmt::Display for BadInput {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
 
 /// The exit code of an error: the user's own mistakes apart, the lab could not run.
 fn exit_of(error: &anyhow::Error) -> Exit {
