@@ -25,6 +25,12 @@ pub use context::context;
 pub use ready::client;
 pub use shell::shell;
 
+/// How the names of the variables begin that kubectl and Helm read settings from: `KUBECONFIG`, `KUBECTL_…`,
+/// `KUBE_FEATURE_…`; `HELM_NAMESPACE`, `HELM_DRIVER`, `HELM_KUBEASUSER` and all the others of `helm env`.
+const SETTINGS: [&str; 2] = ["KUBE", "HELM_"];
+/// Where kubectl's default flags are, or `off`: <https://kubernetes.io/docs/reference/kubectl/kuberc/>
+const KUBERC: &str = "KUBERC";
+
 /// A cluster that is ready for the lab.
 #[derive(Debug, Clone)]
 pub struct Cluster {
@@ -193,20 +199,31 @@ impl Cluster {
 
     /// A kubectl command for this cluster.
     pub fn kubectl(&self) -> Command {
-        // Its cache of what the API server offers would else lie in the user's home.
-        Command::new(&self.kubectl.path)
-            .env("KUBECONFIG", &self.kubeconfig)
-            .env("KUBECACHEDIR", &self.kube_cache)
+        self.for_us_alone(&self.kubectl)
     }
 
     /// A helm command for this cluster, with helm's folders inside ours.
     pub fn helm(&self) -> Command {
-        Command::new(&self.helm.path)
-            .env("KUBECONFIG", &self.kubeconfig)
-            .env("KUBECACHEDIR", &self.kube_cache)
+        self.for_us_alone(&self.helm)
             .env("HELM_CACHE_HOME", self.helm_home.join("cache"))
             .env("HELM_CONFIG_HOME", self.helm_home.join("config"))
             .env("HELM_DATA_HOME", self.helm_home.join("data"))
+    }
+
+    /// A tool that hears of this cluster and of nothing that its user has settled for other work: a namespace, a
+    /// driver, an impersonated user, default flags.
+    fn for_us_alone(&self, tool: &Tool) -> Command {
+        let theirs = std::env::vars_os().map(|(name, _)| name).filter(|name| {
+            let name = name.to_string_lossy();
+            SETTINGS.iter().any(|prefix| name.starts_with(prefix))
+        });
+        theirs
+            .fold(Command::new(&tool.path), Command::env_remove)
+            .env("KUBECONFIG", &self.kubeconfig)
+            // Its cache of what the API server offers would else lie in the user's home.
+            .env("KUBECACHEDIR", &self.kube_cache)
+            // The file with default flags is read without any variable.
+            .env(KUBERC, "off")
     }
 
     /// What `helm upgrade` is told besides. From 4 on Helm applies on the server, which refuses what it does not know:
@@ -277,6 +294,46 @@ impl Cluster {
                 }
                 _ => Ok(()),
             },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Variables are set for a process where it is started: the test starts itself.
+    #[tokio::test]
+    async fn what_the_user_has_settled_for_kubectl_and_helm_reaches_neither() {
+        const INSIDE: &str = "INSIDE_OF_THE_TEST";
+        if std::env::var_os(INSIDE).is_none() {
+            let name = std::thread::current().name().unwrap_or_default().to_owned();
+            let inside =
+                Command::new(std::env::current_exe().unwrap()).args(["--exact", &name]).env(INSIDE, "1");
+            let settled = ["HELM_NAMESPACE", "HELM_DRIVER", "KUBECTL_EXTERNAL_DIFF", KUBERC, "KUBECONFIG"];
+            settled.iter().fold(inside, |inside, name| inside.env(name, "theirs")).read().await.unwrap();
+            return;
+        }
+        // A tool that tells what reached it.
+        let env = Tool { path: "env".into(), version: semver::Version::new(4, 3, 1) };
+        let cluster = Cluster {
+            name: "test".to_owned(),
+            kubeconfig: "/ours/kubeconfig".into(),
+            server_version: String::new(),
+            kubectl: env.clone(),
+            helm: env,
+            helm_home: "/ours/helm".into(),
+            kube_cache: "/ours/kube".into(),
+            kind: None,
+            reused: false,
+        };
+        for command in [cluster.kubectl(), cluster.helm()] {
+            let reached = command.read().await.unwrap();
+            assert!(!reached.contains("=theirs"), "{reached}");
+            assert!(
+                reached.contains("KUBERC=off\n") && reached.contains("KUBECONFIG=/ours/kubeconfig\n"),
+                "{reached}"
+            );
         }
     }
 }

@@ -7,7 +7,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 
 use crate::cluster::kubectl::is_near;
-use crate::cluster::{Cluster, ready};
+use crate::cluster::{Cluster, KUBERC, ready};
 use machine::command::Command;
 use machine::exit::BadInput;
 use machine::progress::Progress;
@@ -26,6 +26,7 @@ pub async fn context(
 ) -> Result<Cluster> {
     let task = progress.start("cluster");
     let output = Command::new(&environment.kubectl.path)
+        .env(KUBERC, "off")
         .args(["config", "view", "--minify", "--flatten", "--raw", "--context", name])
         .output()
         .await?;
@@ -55,6 +56,7 @@ pub async fn context(
 
 async fn contexts(environment: &Environment) -> Option<String> {
     let list = Command::new(&environment.kubectl.path)
+        .env(KUBERC, "off")
         .args(["config", "get-contexts", "--output", "name"])
         .read()
         .await
