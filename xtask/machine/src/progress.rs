@@ -71,6 +71,11 @@ impl Progress {
         Self { tree, screen, paint }
     }
 
+    /// Whether notes are seen.
+    pub fn is_live(&self) -> bool {
+        self.screen.is_some()
+    }
+
     /// Starts a task.
     pub fn start(&self, name: impl Into<String>) -> Task {
         let mut task = self.queue(name);

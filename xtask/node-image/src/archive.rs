@@ -5,8 +5,7 @@ use std::io::{self, BufReader, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use oci_spec::image::{Config, ImageConfiguration, RootFs};
-use serde::Serialize;
+use serde_json::{Value, json};
 use tar::{EntryType, Header};
 
 use machine::digest::{Hashing, sha256};
@@ -164,17 +163,8 @@ pub(crate) struct Image {
     pub tags: Vec<String>,
     /// From the lowest up.
     pub layers: Vec<Layer>,
-    /// Entry point, environment and the like.
-    pub config: Config,
-}
-
-/// One image's line in an archive's `manifest.json`.
-#[derive(Serialize)]
-#[serde(rename_all = "PascalCase")]
-struct Entry {
-    config: String,
-    repo_tags: Vec<String>,
-    layers: Vec<String>,
+    /// Entry point, environment and the like, as the image specification names them.
+    pub config: Value,
 }
 
 /// Writes images as one docker-archive: the only format that docker, podman and containerd all read.
@@ -204,31 +194,31 @@ pub(crate) fn write(images: &[Image], path: &Path) -> Result<()> {
             }
             layers.push(name);
         }
-        let config = configuration(image)?;
+        let config = configuration(image);
         let name = format!("{}.json", sha256(config.as_bytes()));
         let mut head = header(EntryType::Regular, 0o644, config.len() as u64);
         tar.append_data(&mut head, &name, config.as_bytes())
             .with_context(|| format!("cannot write {}", path.display()))?;
-        entries.push(Entry { config: name, repo_tags: image.tags.clone(), layers });
+        entries.push(json!({ "Config": name, "RepoTags": image.tags, "Layers": layers }));
     }
-    let manifest = serde_json::to_string(&entries).context("cannot write the archive's manifest")?;
+    let manifest = Value::from(entries).to_string();
     let mut head = header(EntryType::Regular, 0o644, manifest.len() as u64);
     tar.append_data(&mut head, "manifest.json", manifest.as_bytes())
         .and_then(|()| tar.into_inner()?.flush())
         .with_context(|| format!("cannot write {}", path.display()))
 }
 
-fn configuration(image: &Image) -> Result<String> {
-    let mut rootfs = RootFs::default();
-    rootfs.set_diff_ids(image.layers.iter().map(|layer| format!("sha256:{}", layer.sha256)).collect());
-    let mut configuration = ImageConfiguration::default();
-    configuration
-        .set_architecture(super::architecture().into())
-        .set_os("linux".into())
-        .set_created(Some("2026-01-01T00:00:00Z".to_owned()))
-        .set_config(Some(image.config.clone()))
-        .set_rootfs(rootfs);
-    configuration.to_string().context("cannot write an image's configuration")
+/// <https://github.com/opencontainers/image-spec/blob/main/config.md>
+fn configuration(image: &Image) -> String {
+    let layers: Vec<String> = image.layers.iter().map(|layer| format!("sha256:{}", layer.sha256)).collect();
+    json!({
+        "created": "2026-01-01T00:00:00Z",
+        "architecture": super::architecture(),
+        "os": "linux",
+        "config": image.config,
+        "rootfs": { "type": "layers", "diff_ids": layers },
+    })
+    .to_string()
 }
 
 /// Reads one file out of a tar, for the tests.
@@ -270,11 +260,8 @@ mod tests {
     fn a_shared_layer_is_in_the_archive_once() {
         let dir = tempfile::tempdir().unwrap();
         let shared = layer(dir.path(), "1", "a");
-        let image = |tag: &str| Image {
-            tags: vec![tag.to_owned()],
-            layers: vec![shared.clone()],
-            config: Config::default(),
-        };
+        let image =
+            |tag: &str| Image { tags: vec![tag.to_owned()], layers: vec![shared.clone()], config: json!({}) };
         let path = dir.path().join("images.tar");
         write(&[image("one:1"), image("two:2")], &path).unwrap();
         let mut archive = tar::Archive::new(File::open(&path).unwrap());

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
-use oci_spec::image::Config;
+use serde_json::{Value, json};
 
 use crate::archive::{Image, Layer, LayerWriter};
 use crate::assembly::{Parts, Site};
@@ -92,10 +92,8 @@ pub(crate) fn images(
 /// The four images that share the multi-call binary.
 const KUBE_IMAGES: [&str; 4] = ["kube-apiserver", "kube-controller-manager", "kube-scheduler", "kube-proxy"];
 
-fn starts(entry: &str) -> Config {
-    let mut config = Config::default();
-    config.set_entrypoint(Some(vec![entry.to_owned()])).set_env(Some(vec![PATH.to_owned()]));
-    config
+fn starts(entry: &str) -> Value {
+    json!({ "Env": [PATH], "Entrypoint": [entry] })
 }
 
 /// A layer with one binary and links to it.

@@ -14,7 +14,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
-use futures::future::try_join_all;
 
 use machine::container::Engine;
 use machine::digest::sha256;
@@ -205,11 +204,7 @@ fn others<'a>(listed: &'a str, keep: &str) -> impl Iterator<Item = &'a str> {
 pub async fn debian(workspace: &Workspace, progress: &Progress) -> Result<(PathBuf, PathBuf)> {
     let dir = workspace.cache.join("node");
     std::fs::create_dir_all(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
-    let mut tars =
-        try_join_all([&debian::NODE, &debian::PROXY].map(|debian| debian.tar(workspace, progress))).await?;
-    let proxy = tars.pop().context("no filesystem for kube-proxy")?;
-    let root = tars.pop().context("no filesystem for the node")?;
-    Ok((root, proxy))
+    tokio::try_join!(debian::NODE.tar(workspace, progress), debian::PROXY.tar(workspace, progress))
 }
 
 /// How the parts are put together. Raise it with every change of that which the parts' own keys don't show:

@@ -3,8 +3,7 @@
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
-use oci_spec::image::Config;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::archive::{Layer, LayerWriter};
 use crate::assembly::{Parts, Site};
@@ -67,7 +66,7 @@ data:
 
 /// What of this file ends up in the image, for its key.
 pub(crate) fn recipe() -> String {
-    format!("{NETWORK}{MASQUERADE}{NETWORK_MANIFEST}{STORAGE_MANIFEST}{:?}", config())
+    format!("{NETWORK}{MASQUERADE}{NETWORK_MANIFEST}{STORAGE_MANIFEST}{}", config())
 }
 
 /// Makes the layer in `dir`.
@@ -130,18 +129,17 @@ fn cgroups_by_hand(config: &str) -> Result<String> {
 }
 
 /// How a container of the image starts.
-pub(crate) fn config() -> Config {
-    let mut config = Config::default();
-    config
-        .set_entrypoint(Some(vec!["/usr/local/bin/entrypoint".to_owned(), "/sbin/init".to_owned()]))
-        .set_env(Some(vec![
-            "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".to_owned(),
+pub(crate) fn config() -> Value {
+    json!({
+        "Env": [
+            "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
             // Tells systemd where it is, see https://systemd.io/CONTAINER_INTERFACE/
-            "container=docker".to_owned(),
-        ]))
+            "container=docker",
+        ],
+        "Entrypoint": ["/usr/local/bin/entrypoint", "/sbin/init"],
         // systemd ends on this one; SIGTERM makes it start over.
-        .set_stop_signal(Some("SIGRTMIN+3".to_owned()));
-    config
+        "StopSignal": "SIGRTMIN+3",
+    })
 }
 
 /// The runtime settings every container in the node starts from: containerd's own, without limits of its own, as

@@ -259,7 +259,7 @@ fn member<T>(archive: &Path, name: &str, read: impl FnOnce(&mut dyn Read) -> Res
 
 #[cfg(test)]
 mod tests {
-    use oci_spec::image::Config;
+    use serde_json::json;
 
     use super::super::archive::{Image, LayerWriter, write};
     use super::*;
@@ -276,8 +276,7 @@ mod tests {
     fn image(dir: &Path, name: &str, made: &Made) -> PathBuf {
         let mut layer = LayerWriter::create(dir.join(format!("{name}.layer"))).unwrap();
         layer.text("etc/file", made.mode, made.text).unwrap().text(TIMES, 0o644, made.times).unwrap();
-        let mut config = Config::default();
-        config.set_stop_signal(Some(made.stop.to_owned()));
+        let config = json!({ "StopSignal": made.stop });
         let image = Image { tags: vec!["node:1".to_owned()], layers: vec![layer.finish().unwrap()], config };
         let path = dir.join(name);
         write(&[image], &path).unwrap();

@@ -10,6 +10,8 @@ use machine::progress::Progress;
 use machine::tools::on_path;
 use machine::workspace::Workspace;
 
+use crate::requirement::Fix;
+
 /// Where apt keeps what packages there are.
 const LISTS: &str = "/var/lib/apt/lists";
 static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
@@ -18,11 +20,16 @@ static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 ///
 /// # Errors
 /// This is no Debian or Ubuntu, we are not root, or apt-get fails. The error says what to do by hand.
-pub(crate) async fn install(workspace: &Workspace, progress: &Progress, packages: &[&str]) -> Result<()> {
+pub(crate) async fn install(
+    workspace: &Workspace,
+    progress: &Progress,
+    packages: &[&'static str],
+) -> Result<()> {
     if packages.is_empty() {
         return Ok(());
     }
     let list = packages.join(" ");
+    let command = Fix::Packages(packages.to_vec());
     if on_path("apt-get").is_empty() {
         bail!(
             "packages are missing, and this is no Debian or Ubuntu: {list}\n\
@@ -30,9 +37,9 @@ pub(crate) async fn install(workspace: &Workspace, progress: &Progress, packages
         );
     }
     if !rustix::process::geteuid().is_root() {
-        bail!("packages are missing, and only root may install them\nnext: sudo {}", command_line(packages));
+        bail!("packages are missing, and only root may install them\nnext: sudo {command}");
     }
-    progress.say(&format!("  installs: {}", command_line(packages)));
+    progress.say(&format!("  installs: {command}"));
     let task = progress.start("packages");
     // Two installations of ours are wanted side by side, and apt lets the second wait for packages but not for lists.
     let _alone = ALONE.lock().await;
@@ -63,11 +70,6 @@ pub(crate) async fn install(workspace: &Workspace, progress: &Progress, packages
 
 const HELP: &str =
     "next: see why apt-get fails (network, disk, another apt at work), then the same command again";
-
-/// The command as a person types it.
-pub(crate) fn command_line(packages: &[&str]) -> String {
-    format!("apt-get install --no-install-recommends {}", packages.join(" "))
-}
 
 /// Waits until no other apt updates the lists: `DPkg::Lock::Timeout` does not speak of their lock, and apt-get fails on
 /// it at once. Whatever keeps us from looking, apt-get will tell.

@@ -1,21 +1,56 @@
-//! What the lab needs, how it stands with each, and the command that fixes it.
+//! What the lab needs, how it stands with each, and what fixes it.
 
+use std::fmt;
 use std::path::Path;
 
 use machine::container::{Engine, KERNEL_MODULES, podman_packages, program_exists};
 use machine::pins;
-use machine::tools::gomod::{CACHE_MIB, KUBERNETES};
-use machine::tools::{Found, Wanted, on_path};
+use machine::tools::gomod::{CACHE_MIB, KUBERNETES, Module};
+use machine::tools::{self, Found, Wanted, on_path};
 use machine::workspace::Workspace;
 
-use crate::apt::command_line;
-use crate::{HOST_PROGRAMS, HostProgram, Need, Survey};
+use crate::survey::Survey;
 
-/// Where Go comes from.
-pub const GO_FIX: &str = "next: install Go from https://go.dev/dl, or `nix develop`, which brings every tool";
+/// What a run will use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Need {
+    /// The lab's own cluster.
+    OwnCluster,
+    /// A cluster that is there: kubectl and helm are enough.
+    Tools,
+}
+
+/// What makes a requirement fit.
+#[derive(Debug, Clone)]
+pub enum Fix {
+    /// These packages of Debian and Ubuntu.
+    Packages(Vec<&'static str>),
+    /// A program, built from its pins.
+    Build(&'static Module),
+    /// kind's own node image, or one that is made here.
+    NodeImage,
+    /// An empty folder.
+    Folder(&'static str),
+    /// Something that is not ours to do, and how.
+    ByHand(String),
+}
+
+impl fmt::Display for Fix {
+    /// The command that helps.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Packages(packages) => {
+                write!(f, "apt-get install --no-install-recommends {}", packages.join(" "))
+            }
+            Self::Build(_) | Self::NodeImage => f.write_str("cargo xtask setup"),
+            Self::Folder(folder) => write!(f, "mkdir {folder}"),
+            Self::ByHand(how) => f.write_str(how),
+        }
+    }
+}
 
 /// What is needed, what was found, and what would help.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Requirement {
     /// What it is.
     pub what: String,
@@ -27,8 +62,8 @@ pub struct Requirement {
     pub fits: bool,
     /// Whether the lab can't run without.
     pub needed: bool,
-    /// The command that helps.
-    pub fix: Option<String>,
+    /// What helps.
+    pub fix: Option<Fix>,
 }
 
 impl Requirement {
@@ -43,14 +78,14 @@ impl Requirement {
     }
 
     /// It is not there, or won't do.
-    pub fn lacking(what: &str, why: impl Into<String>, fix: impl Into<String>) -> Self {
-        Self { fits: false, fix: Some(fix.into()), ..Self::named(what, why) }
+    pub fn lacking(what: &str, why: impl Into<String>, fix: Fix) -> Self {
+        Self { fits: false, fix: Some(fix), ..Self::named(what, why) }
     }
 
     /// It is there but won't do.
     #[must_use]
-    pub fn but(self, why: impl Into<String>, fix: impl Into<String>) -> Self {
-        Self { found: why.into(), fits: false, fix: Some(fix.into()), ..self }
+    pub fn but(self, why: impl Into<String>, fix: Fix) -> Self {
+        Self { found: why.into(), fits: false, fix: Some(fix), ..self }
     }
 
     /// Whether the lab can't run without.
@@ -96,14 +131,70 @@ pub fn requirements(workspace: &Workspace, survey: &Survey, need: Need) -> Vec<R
     list
 }
 
+/// Where Go comes from.
+const GO_FIX: &str = "install Go from https://go.dev/dl, or `nix develop`, which brings every tool";
+
+/// A program of the distribution that something is built with.
+struct HostProgram {
+    /// What it is called.
+    name: &'static str,
+    /// The packages of Debian and Ubuntu that bring it.
+    packages: &'static [&'static str],
+    /// What it is for.
+    purpose: &'static str,
+    node_image_only: bool,
+}
+
+/// All of them.
+const HOST_PROGRAMS: [HostProgram; 3] = [
+    HostProgram {
+        name: "busybox",
+        packages: &["busybox-static"],
+        purpose: "the shell and tools in the images",
+        node_image_only: false,
+    },
+    HostProgram {
+        name: "mmdebstrap",
+        packages: &["mmdebstrap"],
+        purpose: "the node image's Debian",
+        node_image_only: true,
+    },
+    HostProgram {
+        name: "cc",
+        packages: &["gcc", "libc6-dev"],
+        purpose: "the node image's pause program",
+        node_image_only: true,
+    },
+];
+
+impl HostProgram {
+    /// Whether a run needs it that has or has not a cluster and a node image to make, and has or has not its image
+    /// built by Nix, which brings its own busybox.
+    fn needed(&self, own_cluster: bool, builds_node: bool, nix_builds: bool) -> bool {
+        own_cluster && (builds_node || (!self.node_image_only && !nix_builds))
+    }
+
+    /// Whether it is there and will do.
+    fn is_there(&self) -> bool {
+        match self.name {
+            "busybox" => tools::static_busybox().is_ok(),
+            name => program_exists(name),
+        }
+    }
+}
+
+fn by_hand(how: &str) -> Fix {
+    Fix::ByHand(how.to_owned())
+}
+
 fn engine(survey: &Survey) -> Requirement {
     let what = "container engine";
     match &survey.engine {
-        Err(error) => Requirement::lacking(what, error.to_string(), "cargo xtask setup"),
+        Err(error) => Requirement::lacking(what, error.to_string(), by_hand("make it work, or remove it")),
         Ok(None) => Requirement::lacking(
             what,
             "neither a docker daemon nor podman",
-            command_line(&podman_packages(&Engine::restrictions_here(), program_exists)),
+            Fix::Packages(podman_packages(&Engine::restrictions_here(), program_exists)),
         ),
         Ok(Some(engine)) => {
             let name = engine.name();
@@ -111,7 +202,8 @@ fn engine(survey: &Survey) -> Requirement {
             match engine.missing_packages() {
                 packages if packages.is_empty() => found,
                 packages => {
-                    found.but(format!("{name} without {}", packages.join(", ")), command_line(&packages))
+                    let why = format!("{name} without {}", packages.join(", "));
+                    found.but(why, Fix::Packages(packages))
                 }
             }
         }
@@ -123,7 +215,7 @@ fn modules_folder(survey: &Survey) -> Option<Requirement> {
     let engine = survey.engine.as_ref().ok()?.as_ref()?;
     engine.lacks_modules_folder().then(|| {
         let why = format!("no folder {KERNEL_MODULES}; kind's nodes mount it");
-        Requirement::lacking("kernel modules", why, format!("mkdir {KERNEL_MODULES}"))
+        Requirement::lacking("kernel modules", why, Fix::Folder(KERNEL_MODULES))
     })
 }
 
@@ -138,7 +230,7 @@ fn node_image(survey: &Survey) -> Requirement {
                 ..Requirement::named(what, format!("{} {origin}", pins::KUBERNETES))
             }
         }
-        None => Requirement::lacking(what, "not there: pulled, or built", "cargo xtask setup"),
+        None => Requirement::lacking(what, "not there: pulled, or built", Fix::NodeImage),
     }
 }
 
@@ -148,18 +240,19 @@ fn tool(wanted: Wanted, found: &Found) -> Requirement {
         return Requirement::found(name, tool.version.to_string(), &tool.path);
     }
     let accepts = wanted.accepts();
+    let fix = Fix::Build(wanted.module());
     match &found.unfit {
         Some((path, version)) => Requirement {
             place: Some(path.display().to_string()),
-            ..Requirement::lacking(name, format!("{version}; needs {accepts}"), "cargo xtask setup")
+            ..Requirement::lacking(name, format!("{version}; needs {accepts}"), fix)
         },
-        None => Requirement::lacking(name, format!("not found; needs {accepts}"), "cargo xtask setup"),
+        None => Requirement::lacking(name, format!("not found; needs {accepts}"), fix),
     }
 }
 
 /// Go is needed only where something is left to build, or to know whether what was built is current.
 fn go(survey: &Survey, to_build: bool) -> Requirement {
-    let fix = GO_FIX.trim_start_matches("next: ");
+    let fix = by_hand(GO_FIX);
     match &survey.go {
         Ok(go) if go.fits() => Requirement::found("go", go.version.to_string(), &go.path),
         Ok(go) => Requirement::found("go", go.version.to_string(), &go.path)
@@ -175,7 +268,7 @@ fn host_program(program: &HostProgram) -> Requirement {
         _ => Requirement::lacking(
             program.name,
             format!("not there: {}", program.purpose),
-            command_line(program.packages),
+            Fix::Packages(program.packages.to_vec()),
         ),
     }
 }
@@ -191,7 +284,7 @@ fn disk(workspace: &Workspace, survey: &Survey) -> Requirement {
     }
     let fix = format!("free {}, or set XDG_CACHE_HOME to a larger disk", gigabytes(needed - free));
     // Not a reason to refuse: a build that was broken off has used a part of it already.
-    Requirement { place, ..Requirement::lacking("disk", text, fix).needed(false) }
+    Requirement { place, ..Requirement::lacking("disk", text, Fix::ByHand(fix)).needed(false) }
 }
 
 /// As people write sizes of disks.

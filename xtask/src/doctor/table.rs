@@ -74,6 +74,7 @@ fn wrap(text: &mut String, indent: usize, words: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use setup::Fix;
     use std::path::Path;
 
     #[test]
@@ -83,9 +84,10 @@ mod tests {
             Requirement::lacking(
                 "container engine",
                 "neither a docker daemon nor podman",
-                "apt-get install --no-install-recommends podman netavark aardvark-dns iptables runc",
+                Fix::Packages(vec!["podman", "netavark", "aardvark-dns", "iptables", "runc"]),
             ),
-            Requirement::lacking("go", "not found", "https://go.dev/dl").needed(false),
+            Requirement::lacking("go", "not found", Fix::ByHand("https://go.dev/dl".to_owned()))
+                .needed(false),
         ];
         let notes = [("cgroup v1".to_owned(), "runc and cgroupfs".to_owned())];
         let expected = "\

@@ -33,7 +33,7 @@ pub struct Module {
     /// Names the one program also answers to.
     links: &'static [&'static str],
     /// Seconds it took on two cores with an empty build cache.
-    cold_s: u64,
+    pub cold_s: u64,
 }
 
 /// The commands of the multi-call binary.
@@ -257,15 +257,14 @@ impl Module {
         }
         let unfinished = lock.workplace(&tools, self.name)?;
         let mut compiled = 0;
-        let about = estimate(self.cold_s);
-        task.note(format!("{about}; go: looks at its cache"));
+        task.note("go: looks at its cache");
         let log = workspace.logs().join(format!("build-{}.log", self.name));
         let on_line = |line: &str| {
             if line.starts_with("go: downloading ") {
-                task.note(format!("{about}; {line}"));
+                task.note(line);
             } else {
                 compiled += 1;
-                task.note(format!("{about}; go: {compiled} packages compiled"));
+                task.note(format!("go: {compiled} packages compiled"));
             }
         };
         let site = Site::of(self, workspace);
@@ -333,19 +332,6 @@ impl Module {
         let bin = self.compile(go, &site, work, log, |_| ()).await;
         bin.map_err(|error| explain(error, workspace, self.name))
     }
-}
-
-/// How long building these takes at most, for people.
-pub fn estimate_of(modules: &[&Module]) -> String {
-    estimate(modules.iter().map(|module| module.cold_s).sum())
-}
-
-fn estimate(cold_s: u64) -> String {
-    let cores = std::thread::available_parallelism().map_or(2, usize::from) as u64;
-    // Compiling spreads over the cores, linking does not: about a tenth stays.
-    let s = cold_s * 9 / 10 * 2 / cores.max(1) + cold_s / 10;
-    let time = if s < 90 { format!("{s} s") } else { format!("{} min", s.div_ceil(60)) };
-    format!("at most about {time} on {cores} cores")
 }
 
 /// Space that building everything takes in the cache, in MiB: 9.4 GB of Go's own caches, 0.5 of programs, and
