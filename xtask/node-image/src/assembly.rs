@@ -56,6 +56,7 @@ impl Parts {
         (root, proxy): (PathBuf, PathBuf),
     ) -> Result<Self> {
         let built = |module: &'static Module| {
+            module.used(workspace, go);
             module.built(workspace, go).ok_or_else(|| anyhow!("{} has not been built", module.name))
         };
         Ok(Self {

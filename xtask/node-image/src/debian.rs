@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 
 use crate::archive::MTIME;
+use machine::cache;
 use machine::command::CommandFailed;
 use machine::digest::sha256;
 use machine::lock::Lock;
@@ -87,6 +88,7 @@ impl Debian {
         let dir = workspace.cache.join("node");
         let place = dir.join(format!("{}-{key}.tar", self.name));
         if place.exists() {
+            cache::used(&place, self.name);
             return Ok(place);
         }
         let task = progress.start(format!("debian packages: {}", self.name));
@@ -102,6 +104,7 @@ impl Debian {
         let log = workspace.logs().join(format!("debian-{}.log", self.name));
         self.make(&tar, Surroundings::HERE, &log, |line| task.note(line)).await?;
         std::fs::rename(&tar, &place).with_context(|| format!("cannot move {}", place.display()))?;
+        cache::used(&place, self.name);
         task.done(&format!("Debian {}", pins::NODE_DEBIAN));
         Ok(place)
     }

@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
 
+use machine::cache;
 use machine::container::Engine;
 use machine::digest::sha256;
 use machine::lock::Lock;
@@ -48,6 +49,19 @@ impl NodeImage {
     /// One that a user names; [`NodeImage::fetch`] sees to it that it is there.
     pub fn asked(reference: &str) -> Self {
         Self { reference: reference.to_owned(), built: false }
+    }
+
+    /// Marks an image made here as used now: no checkout removes it for some weeks. The engine tells nobody's use of it.
+    pub fn mark_used(&self, workspace: &Workspace) {
+        if self.built {
+            let mark = mark(workspace, &self.reference);
+            let make = || {
+                std::fs::create_dir_all(mark.parent()?).ok()?;
+                std::fs::write(&mark, &self.reference).ok()
+            };
+            // Where it can't be written, nothing is removed either.
+            let _ = make();
+        }
     }
 
     /// Pulls the image unless the engine has it.
@@ -166,7 +180,8 @@ pub async fn build(
     if engine.image_id(&reference).await.is_none() {
         return Err(anyhow!("{} took the node image but does not know {reference}", engine.name()));
     }
-    let pruned = match prune(engine, &reference).await {
+    image.mark_used(workspace);
+    let pruned = match prune(workspace, engine, &reference).await {
         0 => String::new(),
         images => format!(", {images} of earlier pins removed"),
     };
@@ -180,21 +195,27 @@ pub async fn build(
     Ok(image)
 }
 
-/// Removes the images that were made here of earlier pins, most of a gigabyte each, and says how many: one that a
-/// cluster is made of the engine keeps.
-async fn prune(engine: &Engine, keep: &str) -> usize {
-    let listed = engine.command().args(["images", "--format", "{{.Repository}}:{{.Tag}}"]).read().await;
-    let listed = listed.unwrap_or_default();
+/// Removes the images that were made here of other pins and that no checkout has used for weeks, most of a gigabyte each,
+/// and says how many: one that a cluster is made of the engine keeps.
+async fn prune(workspace: &Workspace, engine: &Engine, keep: &str) -> usize {
     let mut pruned = 0;
-    for image in others(&listed, keep) {
-        let removed = engine.command().args(["image", "rm", image]).output().await;
-        pruned += usize::from(removed.is_ok_and(|output| output.status == 0));
+    for mark in cache::unused(&mark(workspace, keep), IMAGE) {
+        let image = std::fs::read_to_string(&mark).unwrap_or_default();
+        let removed = engine.command().args(["image", "rm", &image]).output().await;
+        if removed.is_ok_and(|output| output.status == 0) || engine.image_id(&image).await.is_none() {
+            pruned += usize::from(std::fs::remove_file(&mark).is_ok());
+        }
     }
     pruned
 }
 
-fn others<'a>(listed: &'a str, keep: &str) -> impl Iterator<Item = &'a str> {
-    listed.lines().filter(move |image| image.starts_with(&format!("{NAME}:")) && *image != keep)
+/// How the marks of images are called.
+const IMAGE: &str = "image";
+
+/// The file that holds the name of an image made here, and whose time tells when it was used.
+fn mark(workspace: &Workspace, reference: &str) -> PathBuf {
+    let key = reference.rsplit('-').next().unwrap_or_default();
+    workspace.cache.join("node").join(format!("{IMAGE}-{key}"))
 }
 
 /// The two Debian filesystems: while Go compiles, the network is free for them.
@@ -237,6 +258,7 @@ pub fn architecture() -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use machine::container::EngineKind;
 
     #[test]
     fn the_name_tells_all_that_goes_into_the_image() {
@@ -256,12 +278,30 @@ mod tests {
         assert_ne!(before, reference(&workspace, &go));
     }
 
-    #[test]
-    fn only_our_own_images_are_of_earlier_pins() {
-        let listed = "localhost/statefulset-lab/node:v1-a\nlocalhost/statefulset-lab/node:v2-b\n\
-            localhost/statefulset-lab/node-of-somebody:v1\ndocker.io/kindest/node:v1.37.0\n<none>:<none>\n";
-        let found: Vec<&str> = others(listed, "localhost/statefulset-lab/node:v2-b").collect();
-        assert_eq!(found, ["localhost/statefulset-lab/node:v1-a"]);
+    /// An engine that has every image and writes down which it was told to remove.
+    #[tokio::test]
+    async fn an_image_of_other_pins_goes_when_no_checkout_has_used_it_for_weeks() {
+        let dir = tempfile::tempdir().unwrap();
+        let workspace = Workspace {
+            root: dir.path().to_owned(),
+            lab: dir.path().join("target/lab"),
+            cache: dir.path().join("cache"),
+        };
+        let path = dir.path().join("engine");
+        let removed = dir.path().join("removed");
+        let script = format!("#!/bin/sh\n[ $2 = rm ] && echo $3 >>{}\n", removed.display());
+        std::fs::write(&path, script).unwrap();
+        std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        let mut engine = Engine::pretended(EngineKind::Docker, vec![]);
+        engine.path = path;
+        for (key, days) in [("forgotten", 29), ("theirs", 27), ("ours", 100)] {
+            let image = NodeImage { reference: format!("{NAME}:v1-{key}"), built: true };
+            image.mark_used(&workspace);
+            let then = std::time::SystemTime::now() - Duration::from_secs(days * 24 * 3600);
+            std::fs::File::open(mark(&workspace, &image.reference)).unwrap().set_modified(then).unwrap();
+        }
+        assert_eq!(prune(&workspace, &engine, &format!("{NAME}:v1-ours")).await, 1);
+        assert_eq!(std::fs::read_to_string(removed).unwrap(), format!("{NAME}:v1-forgotten\n"));
     }
 
     #[test]

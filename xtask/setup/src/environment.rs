@@ -4,9 +4,11 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context, Result};
 
+use machine::cache;
 use machine::command::Command;
 use machine::container::Engine;
 use machine::tools::Tool;
+use machine::workspace::Workspace;
 use node_image::NodeImage;
 
 use crate::requirement::Need;
@@ -47,6 +49,26 @@ impl Environment {
     /// The environment was made for a cluster that is there.
     pub fn kind(&self) -> Result<&Kind> {
         self.kind.as_ref().context("no cluster of our own was asked for")
+    }
+
+    /// Marks all of it that lies in the cache as used now.
+    pub(crate) fn mark_used(&self, workspace: &Workspace) {
+        let tools = workspace.cache.join("tools");
+        let kind = self.kind.as_ref();
+        let named = [
+            ("kubectl", Some(&self.kubectl)),
+            ("helm", Some(&self.helm)),
+            ("kind", kind.map(|kind| &kind.tool)),
+        ];
+        for (name, tool) in named {
+            let inside = tool.and_then(|tool| tool.path.strip_prefix(&tools).ok()?.iter().next());
+            if let Some(folder) = inside {
+                cache::used(&tools.join(folder), name);
+            }
+        }
+        if let Some(kind) = kind {
+            kind.node_image.mark_used(workspace);
+        }
     }
 
     /// What a survey found, when that is all.

@@ -37,6 +37,7 @@ pub async fn ensure(
     if lacking.is_empty()
         && let Some(environment) = Environment::of(&survey, need)
     {
+        environment.mark_used(workspace);
         task.done(&environment.describe());
         return Ok(environment);
     }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
+use crate::cache;
 use crate::command::Command;
 use crate::lock::Lock;
 use crate::pins;
@@ -67,6 +68,7 @@ impl Crate {
             .with_context(|| format!("cannot build {}", self.name))?;
         let place = self.place(workspace);
         std::fs::rename(&root, &place).with_context(|| format!("cannot move {}", place.display()))?;
+        cache::used(&place, self.name);
         task.done(self.version);
         Ok(())
     }

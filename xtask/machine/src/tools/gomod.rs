@@ -11,6 +11,7 @@ use anyhow::{Context, Result, anyhow};
 use semver::Version;
 use sha2::{Digest, Sha256};
 
+use crate::cache;
 use crate::command::{Command, CommandFailed};
 use crate::lock::Lock;
 use crate::pins;
@@ -232,6 +233,11 @@ impl Module {
         workspace.cache.join("tools").join(name)
     }
 
+    /// Marks its programs as used now: from then on they are kept for some weeks.
+    pub fn used(&self, workspace: &Workspace, go: &Go) {
+        cache::used(&self.place(workspace, go), self.name);
+    }
+
     /// The folder of its programs, when it has been built from the present pins.
     pub fn built(&self, workspace: &Workspace, go: &Go) -> Option<PathBuf> {
         let bin = self.place(workspace, go).join("bin");
@@ -278,6 +284,7 @@ impl Module {
         std::fs::create_dir_all(&place)
             .and_then(|()| std::fs::rename(&bin, place.join("bin")))
             .with_context(|| format!("cannot move the build of {} to {}", self.name, place.display()))?;
+        self.used(workspace, go);
         task.done(&format!("{compiled} packages compiled"));
         Ok(place.join("bin"))
     }
