@@ -5,6 +5,7 @@ mod table;
 use anyhow::Result;
 
 use machine::exit::Exit;
+use machine::print;
 use machine::tools::on_path;
 use machine::workspace::Workspace;
 use setup::{Need, Survey, free_mib, gigabytes, missing, requirements};
@@ -16,7 +17,7 @@ use setup::{Need, Survey, free_mib, gigabytes, missing, requirements};
 pub(crate) async fn doctor(workspace: &Workspace) -> Result<Exit> {
     let survey = Survey::take(workspace).await;
     let requirements = requirements(workspace, &survey, Need::OwnCluster);
-    print!("{}", table::render(&requirements, &notes(workspace, &survey)));
+    print::result(table::render(&requirements, &notes(workspace, &survey)));
     Ok(if missing(&requirements).is_empty() { Exit::Holds } else { Exit::CannotRun })
 }
 

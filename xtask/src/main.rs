@@ -16,6 +16,7 @@ use dispatch::Program;
 use machine::exit::{self, Exit};
 use machine::interrupt;
 use machine::lock::Lock;
+use machine::print;
 use machine::progress::Progress;
 use machine::workspace::Workspace;
 use setup::Need;
@@ -50,6 +51,6 @@ fn wait_for<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
 async fn set_up(workspace: &Workspace) -> Result<Exit> {
     let _alone = Lock::of_run(&workspace.cache)?;
     setup::ensure(workspace, &Progress::new(), Need::OwnCluster, None, true).await?;
-    println!("this machine has all that the lab needs\nnext: cargo xtask lab");
+    print::result("this machine has all that the lab needs\nnext: cargo xtask lab");
     Ok(Exit::Holds)
 }

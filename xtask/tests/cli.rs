@@ -46,6 +46,18 @@ fn without_an_engine_the_doctor_ends_with_3_and_changes_nothing() {
     assert!(left.is_empty(), "left behind: {left:?}");
 }
 
+/// As `doctor | head` does it. A program that panics ends with 101.
+#[test]
+fn who_reads_the_result_may_leave_before_its_end() {
+    let home = tempfile::tempdir().unwrap();
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let mut doctor = xtask(&["doctor"]);
+    doctor.env("PATH", "").env("HOME", home.path()).env("XDG_CACHE_HOME", home.path().join("cache"));
+    let status = doctor.stdout(writer.try_clone().unwrap()).stderr(writer).status().unwrap();
+    assert_eq!(status.code(), Some(3));
+}
+
 fn walk(folder: &Path) -> Vec<String> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(folder).unwrap() {

@@ -8,6 +8,7 @@ mod page;
 use anyhow::{Context, Result};
 
 use ::machine::exit::Exit;
+use ::machine::print;
 use ::machine::progress::Progress;
 use ::machine::workspace::Workspace;
 
@@ -18,10 +19,10 @@ use ::machine::workspace::Workspace;
 /// When the counter can't be built, doesn't serve, or miscounts.
 pub(crate) async fn bench_app(workspace: &Workspace, progress: &Progress) -> Result<Exit> {
     let figures = app::measure(workspace, progress).await?;
-    print!("{}", page::tables(&figures));
+    print::result(page::tables(&figures));
     let path = workspace.root.join("docs/PERFORMANCE.md");
     std::fs::write(&path, page::render(&figures))
         .with_context(|| format!("cannot write {}", path.display()))?;
-    println!("written: {}", workspace.display(&path));
+    print::result(format!("written: {}", workspace.display(&path)));
     Ok(if figures.aims().iter().all(|aim| aim.holds) { Exit::Holds } else { Exit::ClaimFails })
 }

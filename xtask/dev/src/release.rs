@@ -15,6 +15,7 @@ use engine::lab::Lab;
 use machine::command::Command;
 use machine::digest::sha256;
 use machine::exit::{BadInput, Exit};
+use machine::print;
 use machine::progress::Progress;
 use machine::workspace::Workspace;
 use setup::Need;
@@ -35,7 +36,7 @@ pub(crate) async fn release(workspace: &Workspace, args: &ReleaseArgs, progress:
         None => make(workspace, progress, &out).await?,
     }
     for file in files_below(&out)? {
-        println!("{}", workspace.display(&file));
+        print::result(workspace.display(&file));
     }
     Ok(Exit::Holds)
 }

@@ -7,6 +7,7 @@ use anyhow::{Context, Result, ensure};
 
 use self::pty::Size;
 use machine::exit::Exit;
+use machine::print;
 use machine::workspace::Workspace;
 
 /// What is recorded.
@@ -35,6 +36,6 @@ pub(crate) async fn screencast(workspace: &Workspace) -> Result<Exit> {
     }
     let path = workspace.root.join(PICTURE);
     std::fs::write(&path, picture).with_context(|| format!("cannot write {PICTURE}"))?;
-    println!("{text}\nwrote {PICTURE}");
+    print::result(format!("{text}\nwrote {PICTURE}"));
     Ok(Exit::Holds)
 }

@@ -16,6 +16,7 @@ use engine::image::{self, Builder};
 use engine::lab::schema::schema;
 use machine::command::Command;
 use machine::exit::Exit;
+use machine::print;
 use machine::progress::{Progress, Task};
 use machine::tools;
 use machine::tools::gomod::{Go, KIND};
@@ -262,7 +263,7 @@ async fn lab(program: &Path, args: &[&str]) -> Result<(i32, String)> {
 impl Tally {
     /// Says how many there were, and how the program ends.
     fn conclude(&self) -> Exit {
-        println!("{} passed, {} failed, {} skipped", self.passed, self.failed, self.skipped);
+        print::result(format!("{} passed, {} failed, {} skipped", self.passed, self.failed, self.skipped));
         if self.failed == 0 { Exit::Holds } else { Exit::ClaimFails }
     }
 

@@ -32,6 +32,7 @@ use self::page::{Fault, Page};
 use self::stale::{Mark, Place};
 use crate::lab::Lab;
 use machine::exit::Exit;
+use machine::print;
 use machine::workspace::Workspace;
 use model::record::{self, Record};
 use model::spec::LabSpec;
@@ -278,7 +279,7 @@ impl Difference {
 /// Says where the committed evidence is out of date, and ends accordingly.
 pub fn tell(differences: &[Difference]) -> Exit {
     for difference in differences {
-        eprintln!("{difference}");
+        print::message(difference);
     }
     if differences.is_empty() { Exit::Holds } else { Exit::OutOfDate }
 }

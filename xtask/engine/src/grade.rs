@@ -12,6 +12,7 @@ use crate::run::journal::Finding;
 use crate::run::subject::{Subject, values_of};
 use cli::{GradeArgs, OutputArg};
 use machine::exit::Exit;
+use machine::print;
 use machine::progress::paint::Paint;
 use machine::workspace::Workspace;
 
@@ -56,12 +57,14 @@ pub fn conclude(
         })
         .collect();
     match args.run.output {
-        OutputArg::Text => println!("\n{}", table::text(&graded, workspace, Paint::stdout()).trim_end()),
+        OutputArg::Text => {
+            print::result(format!("\n{}", table::text(&graded, workspace, Paint::stdout()).trim_end()))
+        }
         OutputArg::Json => {
             let charts = graded.iter().map(|graded| {
                 json!({"name": graded.name, "chart": graded.chart, "report": graded.report, "summary": graded.summary})
             });
-            println!("{}", serde_json::to_string_pretty(&charts.collect::<Vec<_>>())?);
+            print::result(serde_json::to_string_pretty(&charts.collect::<Vec<_>>())?);
         }
     }
     let all_hold = findings.iter().all(|finding| finding.written.grade.outcome == Outcome::Holds);

@@ -17,6 +17,7 @@ use cli::{ClusterAction, ClusterArg, GradeArgs, ImageArgs, LabArgs, RunArgs, Sub
 use machine::exit::Exit;
 use machine::interrupt;
 use machine::lock::Lock;
+use machine::print;
 use machine::progress::{self, Progress};
 use machine::tools;
 use machine::workspace::Workspace;
@@ -56,7 +57,7 @@ async fn lab(workspace: &Workspace, args: &LabArgs, progress: &Progress) -> Resu
     let subjects = [Subject::of_lab(workspace, args)?];
     if args.list || args.dry_run {
         let lab = &subjects[0].lab;
-        print!("{}", if args.list { lab.list() } else { lab.summary() });
+        print::result(if args.list { lab.list() } else { lab.summary() });
         return Ok(Exit::Holds);
     }
     run(workspace, &args.run, &subjects, progress, |journals, findings| {
@@ -117,26 +118,26 @@ async fn build_image(workspace: &Workspace, args: &ImageArgs, progress: &Progres
         let verdict = node_image::verify(workspace, &go, progress, Depth::Parts).await?;
         let exit = differing(&verdict.differences);
         for known in &verdict.known {
-            println!("known: {known}");
+            print::result(format!("known: {known}"));
         }
-        println!("{} sha256:{}", node_image::reference(workspace, &go), verdict.id);
+        print::result(format!("{} sha256:{}", node_image::reference(workspace, &go), verdict.id));
         return Ok(exit);
     }
     if args.verify {
         let verdict = image::verify(workspace, progress, args.builder).await?;
         let exit = differing(&verdict.differences);
-        println!("{} {}", verdict.image.name, verdict.image.digest);
+        print::result(format!("{} {}", verdict.image.name, verdict.image.digest));
         return Ok(exit);
     }
     let image = image::build(workspace, progress, args.builder).await?;
-    println!("{}\n{}\n{}", workspace.display(&image.archive), image.name, image.digest);
+    print::result(format!("{}\n{}\n{}", workspace.display(&image.archive), image.name, image.digest));
     Ok(Exit::Holds)
 }
 
 /// Prints where two builds differ, and ends accordingly.
 fn differing(differences: &[String]) -> Exit {
     for difference in differences {
-        println!("{difference}");
+        print::result(difference);
     }
     if differences.is_empty() { Exit::Holds } else { Exit::ClaimFails }
 }
@@ -159,14 +160,11 @@ async fn cluster(workspace: &Workspace, action: ClusterAction, progress: &Progre
             }
             let cluster = up?;
             let kubeconfig = workspace.display(&cluster.kubeconfig);
-            println!(
-                "Kubernetes {} is up after {}",
-                cluster.server_version,
-                progress::seconds(started.elapsed())
-            );
-            println!(
-                "next: cargo xtask shell, or export KUBECONFIG={kubeconfig}; cargo xtask cluster down removes it"
-            );
+            let (version, took) = (&cluster.server_version, progress::seconds(started.elapsed()));
+            print::result(format!(
+                "Kubernetes {version} is up after {took}\n\
+                 next: cargo xtask shell, or export KUBECONFIG={kubeconfig}; cargo xtask cluster down removes it"
+            ));
         }
         ClusterAction::Down => {
             let _alone = Lock::of_run(&workspace.cache)?;
@@ -174,7 +172,7 @@ async fn cluster(workspace: &Workspace, action: ClusterAction, progress: &Progre
         }
         ClusterAction::Status => {
             let (up, text) = cluster::status(workspace, &environment().await?).await?;
-            print!("{text}");
+            print::result(text);
             return Ok(if up { Exit::Holds } else { Exit::CannotRun });
         }
     }
@@ -190,10 +188,10 @@ pub fn docs(workspace: &Workspace, check: bool) -> Result<Exit> {
     }
     let rendered = evidence::render(&paths, &lab.spec)?;
     for file in &rendered.files {
-        println!("wrote {}", workspace.display(file));
+        print::result(format!("wrote {}", workspace.display(file)));
     }
     for fault in &rendered.faults {
-        eprintln!("{fault}");
+        print::message(fault);
     }
     let current = evidence::tell(&rendered.stale);
     Ok(if rendered.faults.is_empty() { current } else { Exit::OutOfDate })

@@ -2,6 +2,8 @@
 
 use std::process::ExitCode;
 
+use crate::print;
+
 /// Exit codes. They are part of the contract with scripts and CI: `--help` and the README list them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
@@ -52,9 +54,9 @@ pub fn conclude(result: anyhow::Result<Exit>) -> ExitCode {
 
 /// Prints an error once: what failed, then the chain of causes, each on a line of its own.
 fn report(error: &anyhow::Error) {
-    eprintln!("error: {}", indent(&error.to_string()));
+    print::message(format!("error: {}", indent(&error.to_string())));
     for cause in error.chain().skip(1) {
-        eprintln!("  caused by: {}", indent(&cause.to_string()));
+        print::message(format!("  caused by: {}", indent(&cause.to_string())));
     }
 }
 

@@ -5,6 +5,8 @@ use std::future::Future;
 use anyhow::{Result, bail};
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::print;
+
 /// Exit status after a second signal, as a shell gives it for SIGINT.
 const QUIT: i32 = 130;
 
@@ -19,13 +21,13 @@ pub async fn or<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
         _ = interrupt.recv() => "Ctrl-C",
         _ = terminate.recv() => "SIGTERM",
     };
-    eprintln!("{name}: stopping, and cleaning up; once more quits at once");
+    print::message(format!("{name}: stopping, and cleaning up; once more quits at once"));
     tokio::spawn(async move {
         tokio::select! {
             _ = interrupt.recv() => {}
             _ = terminate.recv() => {}
         }
-        eprintln!("quit; the next run, or `cargo xtask cluster down`, removes what is left");
+        print::message("quit; the next run, or `cargo xtask cluster down`, removes what is left");
         std::process::exit(QUIT);
     });
     bail!("interrupted by {name}")

@@ -9,6 +9,8 @@ pub mod progress;
 pub mod interrupt;
 pub mod lock;
 pub mod exit;
+pub mod print;
+pub mod cache;
 pub mod digest;
 pub mod compare;
 pub mod surroundings;

@@ -3,6 +3,7 @@
 
 pub mod paint;
 mod tree;
+mod terminal;
 
 use std::fmt::Write;
 use std::io::IsTerminal;
@@ -10,10 +11,16 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use console::Term;
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle, TermLike};
+
+use crate::print;
 
 use self::paint::{Paint, variable};
+use self::terminal::{ECHO, Typed};
 use self::tree::{Size, Tree};
+
+/// How often a second lines are drawn anew at most.
+const DRAWN_HZ: u8 = 20;
 
 /// The screen. Cheap to clone; all clones share it.
 #[derive(Debug, Clone)]
@@ -49,20 +56,23 @@ impl Progress {
             let (rows, columns) = Term::stderr().size();
             Size { rows: rows.into(), columns: columns.into() }
         };
-        Self::on(live.then(ProgressDrawTarget::stderr), size, Paint::stderr())
+        Self::on(live.then(Term::buffered_stderr), size, Paint::stderr())
     }
 
     fn on(
-        target: Option<ProgressDrawTarget>,
+        terminal: Option<impl TermLike + 'static>,
         size: impl Fn() -> Size + Clone + Send + Sync + 'static,
         paint: Paint,
     ) -> Self {
         let tree: Arc<Mutex<Tree>> = Arc::default();
         let shown = Arc::clone(&tree);
         let lines = move |_: &ProgressState, out: &mut dyn Write| {
-            let _ = out.write_str(&lock(&shown).lines(Instant::now(), size(), paint).join("\n"));
+            let Size { rows, columns } = size();
+            let size = Size { rows, columns: columns.saturating_sub(ECHO).max(1) };
+            let _ = out.write_str(&lock(&shown).lines(Instant::now(), size, paint).join("\n"));
         };
-        let screen = target.map(|target| {
+        let screen = terminal.map(|terminal| {
+            let target = ProgressDrawTarget::term_like_with_hz(Box::new(Typed::on(terminal)), DRAWN_HZ);
             let style = ProgressStyle::with_template("{tree}").expect("the template is one");
             let bar = ProgressBar::with_draw_target(None, target).with_style(style.with_key("tree", lines));
             bar.enable_steady_tick(tree::TICK);
@@ -92,12 +102,12 @@ impl Progress {
 
     /// Prints a line above the live ones.
     pub fn say(&self, line: &str) {
-        self.beside(|| eprintln!("{line}"));
+        self.beside(|| print::message(line));
     }
 
     /// Prints a result: a line on stdout, which may be the same terminal.
     pub fn result(&self, line: &str) {
-        self.beside(|| println!("{line}"));
+        self.beside(|| print::result(line));
     }
 
     /// Does something with the live lines out of its way.
@@ -116,7 +126,7 @@ impl Task {
         self.began = Some(now);
         lock(&self.progress.tree).begin(self.id, now);
         if self.progress.screen.is_none() {
-            eprintln!("  … {}", self.name);
+            print::message(format!("  … {}", self.name));
         }
     }
 
@@ -222,16 +232,25 @@ mod tests {
         }
     }
 
-    /// What a terminal of that size shows after `work`, and after all of its tasks ended.
-    fn shown(rows: u16, columns: u16, work: impl FnOnce(&Progress) -> Vec<Task>) -> (String, String) {
+    /// What a terminal of that size shows after `work`, and after all of its tasks ended; before that Ctrl-C is typed so
+    /// many times.
+    fn shown(
+        rows: u16,
+        columns: u16,
+        typed: usize,
+        work: impl FnOnce(&Progress) -> Vec<Task>,
+    ) -> (String, String) {
         let term = InMemoryTerm::new(rows, columns);
         let size = Size { rows: rows.into(), columns: columns.into() };
-        let target = ProgressDrawTarget::term_like(Box::new(term.clone()));
-        let progress = Progress::on(Some(target), move || size, Paint::none());
+        let progress = Progress::on(Some(term.clone()), move || size, Paint::none());
         let tasks = work(&progress);
         let bar = progress.screen.as_ref().unwrap();
         bar.suspend(|| ());
         let during = term.contents();
+        for _ in 0..typed {
+            term.write_str("^C").unwrap();
+            bar.suspend(|| ());
+        }
         drop(tasks);
         bar.suspend(|| term.write_line("after").unwrap());
         (during, term.contents())
@@ -258,7 +277,7 @@ mod tests {
     #[test]
     fn more_experiments_than_rows_fit_and_leave_nothing_behind() {
         for (rows, columns) in [(40, 120), (24, 80), (20, 60), (15, 40), (5, 40), (3, 40)] {
-            let (during, after) = shown(rows, columns, experiments);
+            let (during, after) = shown(rows, columns, 0, experiments);
             assert!(during.lines().count() < usize::from(rows), "{rows} x {columns}\n{during}");
             assert!(during.contains("experiment-0"), "{rows} x {columns}\n{during}");
             assert!(during.contains("experiment-13") || during.contains("6 wait"), "{during}");
@@ -267,8 +286,16 @@ mod tests {
     }
 
     #[test]
+    fn the_echo_of_ctrl_c_leaves_no_line_behind() {
+        for (rows, columns) in [(40, 120), (24, 80), (15, 40)] {
+            let (_, after) = shown(rows, columns, 2, experiments);
+            assert_eq!(after, "after", "{rows} x {columns}");
+        }
+    }
+
+    #[test]
     fn a_task_that_never_began_leaves_no_line() {
-        let (during, _) = shown(24, 80, |progress| {
+        let (during, _) = shown(24, 80, 0, |progress| {
             drop(progress.queue("never"));
             vec![progress.start("build")]
         });

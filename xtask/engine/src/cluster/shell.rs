@@ -8,6 +8,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::cluster::running;
 use machine::exit::Exit;
+use machine::print;
 use machine::progress::Progress;
 use machine::workspace::Workspace;
 use setup::Need;
@@ -25,8 +26,11 @@ pub async fn shell(workspace: &Workspace, progress: &Progress) -> Result<Exit> {
     let tools = [("kind", &kind.tool.path), ("kubectl", &cluster.kubectl.path), ("helm", &cluster.helm.path)];
     let bin = link_tools(&workspace.lab.join("bin"), &tools)?;
     let program = std::env::var_os("SHELL").unwrap_or_else(|| OsString::from("/bin/sh"));
-    eprintln!("kubectl, helm and kind talk to {} (Kubernetes {})", cluster.name, cluster.server_version);
-    eprintln!("leave with `exit`; remove the cluster with `cargo xtask cluster down`");
+    print::message(format!(
+        "kubectl, helm and kind talk to {} (Kubernetes {})",
+        cluster.name, cluster.server_version
+    ));
+    print::message("leave with `exit`; remove the cluster with `cargo xtask cluster down`");
     let error = std::process::Command::new(&program)
         .env("KUBECONFIG", &cluster.kubeconfig)
         .env("PATH", first_on_path(&bin)?)

@@ -4,6 +4,7 @@ use anyhow::{Context, Result};
 use schemars::schema_for;
 
 use machine::exit::Exit;
+use machine::print;
 use machine::workspace::Workspace;
 use model::spec::LabSpec;
 
@@ -21,14 +22,14 @@ pub fn schema(workspace: &Workspace, check: bool) -> Result<Exit> {
         return Ok(Exit::Holds);
     }
     if check {
-        eprintln!("{FILE} is not what the types say\nnext: cargo xtask schema");
+        print::message(format!("{FILE} is not what the types say\nnext: cargo xtask schema"));
         return Ok(Exit::OutOfDate);
     }
     let folder = file.parent().unwrap_or(&workspace.root);
     std::fs::create_dir_all(folder)
         .and_then(|()| std::fs::write(&file, current))
         .with_context(|| format!("cannot write {FILE}"))?;
-    println!("wrote {FILE}");
+    print::result(format!("wrote {FILE}"));
     Ok(Exit::Holds)
 }
 

@@ -14,6 +14,7 @@ use crate::run::session::Session;
 use crate::run::subject::Subject;
 use cli::{ClusterArg, OutputArg};
 use machine::exit::Exit;
+use machine::print;
 use machine::progress::Progress;
 use machine::progress::paint::Paint;
 use model::record::{Criterion, ExperimentRecord, FORMAT, Record, Stage, millis};
@@ -77,12 +78,15 @@ impl Journal<'_> {
     ) -> Result<Exit> {
         let places = self.places(record, written);
         if self.session.args.output == OutputArg::Json {
-            println!("{}", serde_json::to_string_pretty(record)?);
+            print::result(serde_json::to_string_pretty(record)?);
             for (what, place) in &places {
                 progress.say(&format!("{what}: {place}"));
             }
         } else {
-            println!("\n{}", screen::text(record, &written.summary, &places, Paint::stdout()).trim_end());
+            print::result(format!(
+                "\n{}",
+                screen::text(record, &written.summary, &places, Paint::stdout()).trim_end()
+            ));
         }
         for fault in &written.faults {
             progress.say(&fault.to_string());
