@@ -1,4 +1,5 @@
-//! Checks of what stands around the code: the flake, the workflows, the pins, the policy for dependencies and the oldest Rust.
+//! Checks of what stands around the code: the flake, the workflows, the pins, the policy for dependencies and the oldest
+//! Rust.
 
 pub(crate) mod cargo_home;
 pub(crate) mod chart;
@@ -8,9 +9,8 @@ pub(crate) mod policy;
 pub(crate) mod versions;
 pub(crate) mod workflows;
 
-use std::process::Command;
-
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
+use xshell::Cmd;
 
 /// How a check ended that found no fault. A fault is an error.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,23 +21,14 @@ pub(crate) enum Outcome {
     Skipped(String),
 }
 
-/// Runs `command` and returns its standard output and error; a failure shows the command line and what it said.
-fn output_of(command: &mut Command) -> Result<(String, String)> {
-    let line = std::iter::once(command.get_program())
-        .chain(command.get_args())
-        .map(|word| word.to_string_lossy())
-        .collect::<Vec<_>>();
-    let line = shell_words::join(line);
-    let output = command.output().with_context(|| format!("could not run {line}"))?;
-    let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
-    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+/// What `command` says on standard output and error; a failure shows the command line with both.
+fn output_of(command: Cmd<'_>) -> Result<(String, String)> {
+    let line = command.to_string();
+    let output = command.quiet().ignore_status().output()?;
+    let [stdout, stderr] =
+        [output.stdout, output.stderr].map(|said| String::from_utf8_lossy(&said).into_owned());
     if !output.status.success() {
         bail!("{line} ended with {}\n{}{}", output.status, stdout, stderr.trim_end());
     }
     Ok((stdout, stderr))
-}
-
-/// Whether `program` is on `PATH` and answers `arguments`.
-fn answers(program: &str, arguments: &[&str]) -> bool {
-    Command::new(program).args(arguments).output().is_ok_and(|output| output.status.success())
 }

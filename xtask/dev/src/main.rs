@@ -1,14 +1,16 @@
 //! What developers run: tests, measurements, releases, and the picture of a run.
 
-mod test;
+// Each knows only those above it.
 mod checks;
 mod bench;
 mod release;
 mod screencast;
+mod test;
 
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::Parser;
 
 use cli::{BenchArg, Cli, Subcommands};
@@ -35,4 +37,20 @@ async fn dispatch(command: Subcommands) -> Result<Exit> {
         // Tests and the picture run the lab as a program of its own, which is this one.
         other => engine::dispatch(other).await,
     }
+}
+
+/// Every file below `folder`, sorted.
+fn files_below(folder: &Path) -> Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    let mut open = vec![folder.to_owned()];
+    while let Some(folder) = open.pop() {
+        let entries =
+            std::fs::read_dir(&folder).with_context(|| format!("could not read {}", folder.display()))?;
+        for entry in entries {
+            let path = entry?.path();
+            if path.is_dir() { open.push(path) } else { files.push(path) }
+        }
+    }
+    files.sort();
+    Ok(files)
 }

@@ -1,18 +1,18 @@
 //! What a release hands out: files under speaking names, a bill of materials, checksums, and where it all came from.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
+use xshell::{Shell, cmd};
 
+use crate::files_below;
 use cli::ReleaseArgs;
 use engine::image;
 use engine::image::contract::{NAME, VERSION};
 use engine::image::sbom::{Part, bill};
 use engine::lab::Lab;
-use machine::command::Command;
 use machine::digest::sha256;
 use machine::exit::{BadInput, Exit};
 use machine::print;
@@ -61,14 +61,9 @@ async fn make(workspace: &Workspace, progress: &Progress, out: &Path) -> Result<
 /// The chart's package, in the folder `work`.
 async fn package_chart(workspace: &Workspace, progress: &Progress, work: &Path) -> Result<PathBuf> {
     let environment = setup::ensure(workspace, progress, Need::Tools, None, false).await?;
-    let package = Command::new(&environment.helm.path)
-        .arg("package")
-        .arg(Lab::shipped(workspace)?.chart())
-        .arg("--destination")
-        .arg(work);
-    package.read().await?;
-    let made = files_below(work)?;
-    made.into_iter().next().with_context(|| format!("`{package}` left no package"))
+    let (helm, chart, shell) = (&environment.helm.path, Lab::shipped(workspace)?.chart(), Shell::new()?);
+    cmd!(shell, "{helm} package {chart} --destination {work}").quiet().ignore_stdout().run()?;
+    files_below(work)?.into_iter().next().context("helm left no package")
 }
 
 /// What one machine made for its own processor.
@@ -88,15 +83,14 @@ pub(crate) struct Made {
 
 /// Puts what this machine made, and its bill of materials, into the folder `out`, emptied before.
 pub(crate) fn lay_out(root: &Path, made: &Made, out: &Path) -> Result<()> {
-    empty(out)?;
+    let shell = empty(out)?;
     let processor = made.target.split('-').next().unwrap_or(&made.target);
     let name = format!("{NAME}-{VERSION}-linux-{processor}");
-    copy(&made.binary, &out.join(&name))?;
-    copy(&made.image, &out.join(format!("{name}.image.tar")))?;
-    write(&out.join(format!("{name}.cdx.json")), &bill(root, &made.target, &made.parts)?)?;
+    shell.copy_file(&made.binary, &name)?;
+    shell.copy_file(&made.image, format!("{name}.image.tar"))?;
+    shell.write_file(format!("{name}.cdx.json"), bill(root, &made.target, &made.parts)?)?;
     if let Some(chart) = &made.chart {
-        let name = chart.file_name().with_context(|| format!("{} is no file", chart.display()))?;
-        copy(chart, &out.join(name))?;
+        shell.copy_file(chart, out)?;
     }
     Ok(())
 }
@@ -120,20 +114,28 @@ pub(crate) fn gather(built: &Path, out: &Path, variable: impl Fn(&str) -> Option
         }
     }
     ensure!(!from.is_empty(), "{} holds nothing to release", built.display());
-    empty(out)?;
+    let shell = empty(out)?;
     for (name, file) in &from {
-        copy(file, &out.join(name))?;
+        shell.copy_file(file, name)?;
     }
     if let Some(provenance) = provenance(variable)? {
-        write(&out.join(PROVENANCE), &serde_json::to_string_pretty(&provenance)?)?;
+        shell.write_file(PROVENANCE, serde_json::to_string_pretty(&provenance)?)?;
     }
     let mut checksums = String::new();
     for file in files_below(out)? {
-        let bytes = fs::read(&file).with_context(|| format!("could not read {}", file.display()))?;
+        let bytes = shell.read_binary_file(&file)?;
         let name = file.file_name().expect("a file has a name").to_string_lossy();
         checksums += &format!("{}  {name}\n", sha256(&bytes));
     }
-    write(&out.join(CHECKSUMS), &checksums)
+    Ok(shell.write_file(CHECKSUMS, checksums)?)
+}
+
+/// A shell in the folder `out`, which is made anew.
+fn empty(out: &Path) -> Result<Shell> {
+    let shell = Shell::new()?;
+    shell.remove_path(out)?;
+    shell.change_dir(shell.create_dir(out)?);
+    Ok(shell)
 }
 
 /// The SLSA predicate (<https://slsa.dev/spec/v1.0/provenance>) of a run of GitHub Actions, from what the runner
@@ -174,43 +176,10 @@ fn provenance(variable: impl Fn(&str) -> Option<String>) -> Result<Option<Value>
     })))
 }
 
-fn empty(folder: &Path) -> Result<()> {
-    let remade = || {
-        if folder.exists() {
-            fs::remove_dir_all(folder)?;
-        }
-        fs::create_dir_all(folder)
-    };
-    remade().with_context(|| format!("could not empty {}", folder.display()))
-}
-
-fn copy(from: &Path, to: &Path) -> Result<()> {
-    fs::copy(from, to).with_context(|| format!("could not copy {} to {}", from.display(), to.display()))?;
-    Ok(())
-}
-
-fn write(file: &Path, text: &str) -> Result<()> {
-    fs::write(file, text).with_context(|| format!("could not write {}", file.display()))
-}
-
-/// Every file below `folder`, sorted.
-fn files_below(folder: &Path) -> Result<Vec<PathBuf>> {
-    let mut files = Vec::new();
-    let mut open = vec![folder.to_owned()];
-    while let Some(folder) = open.pop() {
-        let entries =
-            fs::read_dir(&folder).with_context(|| format!("could not read {}", folder.display()))?;
-        for entry in entries {
-            let path = entry?.path();
-            if path.is_dir() { open.push(path) } else { files.push(path) }
-        }
-    }
-    files.sort();
-    Ok(files)
-}
-
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
     use tempfile::TempDir;
 

@@ -1,10 +1,10 @@
 //! A cargo home as a new machine has it: with the user's settings, and no crate that nobody fetched on purpose.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use anyhow::{Context, Result};
 use tempfile::TempDir;
+use xshell::{Shell, cmd};
 
 use super::output_of;
 
@@ -30,12 +30,11 @@ impl CargoHome {
                     .with_context(|| format!("cannot make {}", place.display()))?;
             }
         }
-        let mut fetch = Command::new("cargo");
-        fetch.current_dir(root).env("CARGO_HOME", home.path()).args(["fetch", "--locked", "--quiet"]);
-        if let Some(target) = target {
-            fetch.args(["--target", target]);
-        }
-        output_of(&mut fetch).context("the sources of the dependencies can't be fetched")?;
+        let shell = Shell::new()?;
+        shell.change_dir(root);
+        let target = target.map(|target| format!("--target={target}"));
+        let fetch = cmd!(shell, "cargo fetch --locked --quiet {target...}").env("CARGO_HOME", home.path());
+        output_of(fetch).context("the sources of the dependencies can't be fetched")?;
         Ok(home)
     }
 

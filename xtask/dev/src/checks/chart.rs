@@ -2,13 +2,14 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
+use xshell::{Shell, cmd};
 
 use super::{Outcome, output_of};
 use machine::pins::KUBERNETES;
+use machine::workspace::copy_folder;
 
 /// Values under which the chart must render.
 const RENDERED: [&str; 10] = [
@@ -72,7 +73,7 @@ const BROKEN: [(&str, &str, &str, &str); 7] = [
 /// # Errors
 /// All the faults found.
 pub(crate) fn check(root: &Path, helm: &Path) -> Result<Outcome> {
-    let chart = Chart { helm: helm.to_owned(), dir: root.join("chart") };
+    let chart = Chart { shell: Shell::new()?, helm: helm.to_owned(), dir: root.join("chart") };
     let outcome = check_chart(&chart)?;
     // A check that accepts every chart would pass as well.
     for (file, right, wrong, named) in BROKEN {
@@ -88,12 +89,14 @@ pub(crate) fn check(root: &Path, helm: &Path) -> Result<Outcome> {
 }
 
 struct Chart {
+    shell: Shell,
     helm: PathBuf,
     dir: PathBuf,
 }
 
 fn check_chart(chart: &Chart) -> Result<Outcome> {
-    output_of(Command::new(&chart.helm).args(["lint", "--strict"]).arg(&chart.dir))?;
+    let Chart { shell, helm, dir } = chart;
+    output_of(cmd!(shell, "{helm} lint --strict {dir}"))?;
     let mut faults = vec![];
     for values in RENDERED {
         match chart.render("one", values) {
@@ -111,8 +114,8 @@ fn check_chart(chart: &Chart) -> Result<Outcome> {
             Err(error) => faults.push(format!("`{values}` is refused, but not because {reason}: {error:#}")),
         }
     }
-    faults.extend(uncommented_values(&chart.dir)?);
-    ensure!(faults.is_empty(), "{}:\n  {}", chart.dir.display(), faults.join("\n  "));
+    faults.extend(uncommented_values(dir)?);
+    ensure!(faults.is_empty(), "{}:\n  {}", dir.display(), faults.join("\n  "));
     Ok(Outcome::Passed(format!(
         "the chart renders under {} sets of values and refuses {}",
         RENDERED.len(),
@@ -124,24 +127,20 @@ impl Chart {
     /// A copy of the chart below `dir` in which `right` became `wrong`.
     fn broken(&self, dir: &Path, file: &str, right: &str, wrong: &str) -> Result<Self> {
         let copy = dir.join("chart");
-        output_of(Command::new("cp").arg("--recursive").args([&self.dir, &copy]))?;
+        copy_folder(&self.dir, &copy)?;
         let path = copy.join(file);
         let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
         ensure!(text.contains(right), "{file} has no {right:?}");
         fs::write(&path, text.replacen(right, wrong, 1))?;
-        Ok(Self { helm: self.helm.clone(), dir: copy })
+        Ok(Self { shell: self.shell.clone(), helm: self.helm.clone(), dir: copy })
     }
 
     /// The objects of a release with `values` (as for `--set`) over the chart's own.
     fn render(&self, release: &str, values: &str) -> Result<Vec<Value>> {
-        let mut template = Command::new(&self.helm);
-        template.args(["template", release]).arg(&self.dir).args([
-            "--kube-version",
-            KUBERNETES,
-            "--set",
-            values,
-        ]);
-        let (rendered, _) = output_of(&mut template)?;
+        let Self { shell, helm, dir } = self;
+        let template =
+            cmd!(shell, "{helm} template {release} {dir} --kube-version {KUBERNETES} --set {values}");
+        let (rendered, _) = output_of(template)?;
         let objects: Vec<Value> =
             serde_saphyr::from_multiple(&rendered).context("what helm rendered is not YAML")?;
         ensure!(!objects.is_empty(), "nothing was rendered");

@@ -7,14 +7,15 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tempfile::TempDir;
+use xshell::{Cmd, Shell, cmd};
 
-use super::{Outcome, answers, output_of};
+use super::{Outcome, output_of};
+use machine::tools::on_path;
 
 const SYSTEMS: [&str; 4] = ["aarch64-darwin", "aarch64-linux", "x86_64-darwin", "x86_64-linux"];
 
@@ -49,7 +50,7 @@ const SLIPS: [(&str, &str, &str); 17] = [
 
 /// Checks the flake of the work tree at `root`; skipped where Nix is not installed.
 pub(crate) fn check(root: &Path) -> Result<Outcome> {
-    if !answers("nix", &["--version"]) {
+    if on_path("nix").is_empty() {
         return Ok(Outcome::Skipped(
             "nix is not on PATH; `cargo xtask test --setup` installs the distribution's".to_owned(),
         ));
@@ -99,17 +100,14 @@ fn lock_belongs_to_flake(root: &Path) -> Result<()> {
 
 /// The files a flake sees, in a folder of their own, with a store of their own: the machine's is not touched.
 struct Staged {
+    shell: Shell,
     folder: TempDir,
 }
 
 impl Staged {
     fn new(root: &Path) -> Result<Self> {
-        let staged = Self { folder: TempDir::with_prefix("flake-")? };
-        for file in tracked_files(root)? {
-            let to = staged.source().join(&file);
-            fs::create_dir_all(to.parent().expect("a file has a folder"))?;
-            fs::copy(root.join(&file), &to).with_context(|| format!("could not copy {}", file.display()))?;
-        }
+        let staged = Self { shell: Shell::new()?, folder: TempDir::with_prefix("flake-")? };
+        copy(root, &tracked_files(root)?, &staged.source())?;
         Ok(staged)
     }
 
@@ -215,7 +213,7 @@ impl Staged {
     }
 
     /// What a command says on standard output; a warning on the other is a fault.
-    fn run(&self, nix: &mut Command) -> Result<String> {
+    fn run(&self, nix: Cmd<'_>) -> Result<String> {
         let (answer, said) = output_of(nix).map_err(|fault| {
             // What Nix says before it comes to the point is about the small nixpkgs.
             let said = fault.to_string();
@@ -229,14 +227,12 @@ impl Staged {
         }
     }
 
-    fn nix(&self, subcommand: &[&str]) -> Command {
+    fn nix(&self, subcommand: &[&str]) -> Cmd<'_> {
         let folder = self.folder.path();
-        let mut nix = Command::new("nix");
-        nix.args(subcommand)
-            .args(["--offline", "--no-write-lock-file", "--store"])
-            .arg(folder.join("store"))
-            .args(["--override-input", "nixpkgs"])
-            .arg(format!("path:{}", self.source().join("xtask/nix").display()))
+        let (store, small) =
+            (folder.join("store"), format!("path:{}", self.source().join("xtask/nix").display()));
+        cmd!(self.shell, "nix {subcommand...} --offline --no-write-lock-file --store {store}")
+            .args(["--override-input", "nixpkgs", &small])
             .env("HOME", folder)
             .env("XDG_CACHE_HOME", folder.join("cache"))
             .env("NIX_CONF_DIR", folder)
@@ -245,8 +241,7 @@ impl Staged {
                 "NIX_CONFIG",
                 "experimental-features = nix-command flakes\nsubstituters =\nflake-registry =\nbuild-users-group =\n",
             )
-            .env_remove("NIX_REMOTE");
-        nix
+            .env_remove("NIX_REMOTE")
     }
 }
 
@@ -260,9 +255,20 @@ fn names_of(output: &str) -> impl Fn(&str) -> Vec<&'static str> {
     }
 }
 
+/// Copies `files` of `root`, with their folders, to the folder `to`.
+pub(super) fn copy(root: &Path, files: &[PathBuf], to: &Path) -> Result<()> {
+    for file in files {
+        let to = to.join(file);
+        fs::create_dir_all(to.parent().expect("a file has a folder"))?;
+        fs::copy(root.join(file), &to).with_context(|| format!("could not copy {}", file.display()))?;
+    }
+    Ok(())
+}
+
 /// Flakes see what git tracks, and nothing else: a file that was not added is missing here too.
-fn tracked_files(root: &Path) -> Result<Vec<PathBuf>> {
-    let (files, _) = output_of(Command::new("git").arg("-C").arg(root).args(["ls-files", "-z", "--cached"]))?;
+pub(super) fn tracked_files(root: &Path) -> Result<Vec<PathBuf>> {
+    let shell = Shell::new()?;
+    let (files, _) = output_of(cmd!(shell, "git -C {root} ls-files -z --cached"))?;
     let files = files.split_terminator('\0').map(PathBuf::from);
     // A file deleted but not yet staged is still in the index.
     Ok(files.filter(|file| root.join(file).is_file()).collect())

@@ -3,34 +3,46 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
+use xshell::{Shell, cmd};
 
 use super::cargo_home::CargoHome;
 use super::{Outcome, output_of};
 use machine::tools::crates::CARGO_DENY;
 use machine::workspace::Workspace;
 
+/// What cargo-deny is always told.
+const ALWAYS: [&str; 4] = ["--workspace", "--locked", "--color", "never"];
+
 /// Checks licences, sources and banned crates, and that each part of deny.toml can fail; skipped where cargo-deny is
 /// not there or the sources can't be had. They are fetched into a home of their own: cargo-deny reads the manifests of
 /// all systems' crates, and a home in use holds those that happened to be built there.
 pub(crate) fn check(workspace: &Workspace) -> Result<Outcome> {
     let Some(program) = CARGO_DENY.find(workspace) else { return Ok(lacking()) };
-    let root = &workspace.root;
-    let home = match CargoHome::fetched(root, None) {
+    let home = match CargoHome::fetched(&workspace.root, None) {
         Ok(home) => home,
         Err(error) => return Ok(Outcome::Skipped(last_line(&format!("{error:#}")))),
     };
-    let policy = root.join("deny.toml");
-    let deny = |policy: &Path| deny(&program, root, policy, &home);
+    let shell = shell(workspace)?;
+    let policy = workspace.root.join("deny.toml");
+    let deny = |policy: &Path| {
+        let offline = cmd!(shell, "{program}").args(ALWAYS).env("CARGO_HOME", home.path());
+        output_of(
+            offline
+                .args(["--offline", "--config"])
+                .arg(policy)
+                .args(["check", "bans", "licenses", "sources"]),
+        )
+        .context("a dependency breaks deny.toml")
+    };
     deny(&policy)?;
     every_part_can_fail(&policy, deny)?;
     Ok(Outcome::Passed("licences, sources and crates are those deny.toml allows".to_owned()))
 }
 
 /// A policy that allows everything would pass as well: each part of it is broken once, and must be told.
-fn every_part_can_fail(policy: &Path, deny: impl Fn(&Path) -> Result<()>) -> Result<()> {
+fn every_part_can_fail<T>(policy: &Path, deny: impl Fn(&Path) -> Result<T>) -> Result<()> {
     let good = fs::read_to_string(policy).with_context(|| format!("cannot read {}", policy.display()))?;
     let folder = tempfile::tempdir()?;
     let broken = folder.path().join("deny.toml");
@@ -54,12 +66,12 @@ fn every_part_can_fail(policy: &Path, deny: impl Fn(&Path) -> Result<()>) -> Res
 /// Checks advisories; skipped where cargo-deny is not there or the database can't be had.
 pub(crate) fn advisories(workspace: &Workspace) -> Result<Outcome> {
     let Some(program) = CARGO_DENY.find(workspace) else { return Ok(lacking()) };
-    let root = &workspace.root;
-    if let Err(error) = output_of(cargo_deny(&program, root).args(["fetch", "db"])) {
+    let shell = shell(workspace)?;
+    let deny = |args: &[&str]| output_of(cmd!(shell, "{program}").args(ALWAYS).args(args));
+    if let Err(error) = deny(&["fetch", "db"]) {
         return Ok(Outcome::Skipped(format!("no database of advisories: {}", last_line(&error.to_string()))));
     }
-    output_of(cargo_deny(&program, root).args(["check", "--disable-fetch", "advisories"]))
-        .context("there is an advisory about a dependency")?;
+    deny(&["check", "--disable-fetch", "advisories"]).context("there is an advisory about a dependency")?;
     Ok(Outcome::Passed("no advisory is about a dependency, but for those deny.toml names".to_owned()))
 }
 
@@ -73,16 +85,8 @@ fn last_line(said: &str) -> String {
     said.lines().map(str::trim).rfind(|line| !line.is_empty()).unwrap_or_default().to_owned()
 }
 
-fn deny(program: &Path, root: &Path, policy: &Path, home: &CargoHome) -> Result<()> {
-    let mut deny = cargo_deny(program, root);
-    deny.env("CARGO_HOME", home.path()).args(["--offline", "--config"]).arg(policy);
-    output_of(deny.args(["check", "bans", "licenses", "sources"]))
-        .context("a dependency breaks deny.toml")?;
-    Ok(())
-}
-
-fn cargo_deny(program: &Path, root: &Path) -> Command {
-    let mut deny = Command::new(program);
-    deny.current_dir(root).args(["--workspace", "--locked", "--color", "never"]);
-    deny
+fn shell(workspace: &Workspace) -> Result<Shell> {
+    let shell = Shell::new()?;
+    shell.change_dir(&workspace.root);
+    Ok(shell)
 }

@@ -2,12 +2,13 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
+use xshell::{Shell, cmd};
 
-use super::{Outcome, answers, output_of};
+use super::{Outcome, output_of};
+use machine::tools::on_path;
 
 /// Checks `.github/workflows` of the work tree at `root`.
 ///
@@ -19,12 +20,12 @@ pub(crate) fn check(root: &Path) -> Result<Outcome> {
         let faults = faults(&text).with_context(|| format!("{} is not a workflow", file.display()))?;
         ensure!(faults.is_empty(), "{}:\n  {}", file.display(), faults.join("\n  "));
     }
-    let mut actionlint = if answers("actionlint", &["--version"]) {
-        Command::new("actionlint")
-    } else if answers("go", &["version"]) {
-        let mut go = Command::new("go");
-        go.arg("-C").arg(root.join("xtask/tools/actionlint")).args(["tool", "actionlint"]);
-        go
+    let shell = Shell::new()?;
+    let actionlint = if !on_path("actionlint").is_empty() {
+        cmd!(shell, "actionlint")
+    } else if !on_path("go").is_empty() {
+        let pinned = root.join("xtask/tools/actionlint");
+        cmd!(shell, "go -C {pinned} tool actionlint")
     } else {
         return Ok(Outcome::Skipped(
             "actionlint needs go to be built; `cargo xtask test --setup` or `nix develop` provides it"
