@@ -1,15 +1,20 @@
 //! Checks of what stands around the code: the flake, the workflows, the pins, the policy for dependencies and the oldest
-//! Rust.
+//! Rust; and of the code itself what no compiler keeps: dependencies that are used, rooms that stand on each other.
 
 pub(crate) mod cargo_home;
 pub(crate) mod chart;
+pub(crate) mod dependencies;
 pub(crate) mod flake;
+pub(crate) mod layers;
 pub(crate) mod msrv;
 pub(crate) mod policy;
+pub(crate) mod sources;
 pub(crate) mod versions;
 pub(crate) mod workflows;
 
-use anyhow::{Result, bail};
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
 use xshell::Cmd;
 
 /// How a check ended that found no fault. A fault is an error.
@@ -31,4 +36,19 @@ fn output_of(command: Cmd<'_>) -> Result<(String, String)> {
         bail!("{line} ended with {}\n{}{}", output.status, stdout, stderr.trim_end());
     }
     Ok((stdout, stderr))
+}
+
+/// The Rust below `folder`, comments aside.
+fn rust_below(folder: &Path) -> Result<String> {
+    let files = crate::files_below(folder)?;
+    let rust = files.iter().filter(|file| file.extension().is_some_and(|extension| extension == "rs"));
+    let texts = rust.map(|file| {
+        std::fs::read_to_string(file).with_context(|| format!("could not read {}", file.display()))
+    });
+    let texts = texts.collect::<Result<Vec<_>>>()?.concat();
+    Ok(texts
+        .lines()
+        .filter(|line| !line.trim_start().starts_with("//"))
+        .flat_map(|line| [line, "\n"])
+        .collect())
 }

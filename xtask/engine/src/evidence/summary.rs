@@ -7,13 +7,14 @@ use serde::Serialize;
 
 use super::block;
 use super::grade::{Grade, Outcome};
-use crate::run::wait::HOPELESS;
 use model::kinds::Kind;
 use model::record::written;
 use model::record::{ClaimRecord, CommandRecord, ExperimentRecord, Record, Seen, Verdict};
 use model::spec::LabSpec;
 use model::text::{on_one_line, shortened, value};
 
+/// Stands before the reason why no amount of waiting helps.
+pub const HOPELESS: &str = "this can no longer happen: ";
 /// A cause is told in a line of up to this many characters.
 const CAUSE_CHARS: usize = 240;
 

@@ -5,11 +5,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, anyhow, bail};
 use serde_json::Value as Json;
 
+use crate::evidence::summary::HOPELESS;
 use crate::run::timeline::Timeline;
 use model::kinds::Kind;
 
-/// Stands before the reason why no amount of waiting helps.
-pub const HOPELESS: &str = "this can no longer happen: ";
 /// Events that an expired wait shows.
 const EVENTS_SHOWN: usize = 6;
 
