@@ -1,11 +1,12 @@
 //! What a lab is, and what a run of it recorded. This crate knows no other of ours.
 
+// Each knows only those above it.
+pub mod text;
+pub mod kinds;
 pub mod spec;
-pub mod load;
+pub mod record;
+pub mod condition;
+pub mod verbs;
 mod stack;
 pub mod expression;
-pub mod condition;
-pub mod kinds;
-pub mod verbs;
-pub mod record;
-pub mod text;
+pub mod load;
