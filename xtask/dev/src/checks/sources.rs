@@ -51,4 +51,20 @@ mod tests {
         assert_eq!(named(flake).unwrap(), [Path::new("Cargo.toml"), Path::new("app")]);
         assert!(named("{ }").is_err());
     }
+
+    /// Cargo asks every member for its manifest and one target, also when the counter alone is built.
+    #[test]
+    fn the_flake_names_manifest_and_target_of_every_member() {
+        let root =
+            Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).expect("it lies in the workspace");
+        let read = |file: &str| fs::read_to_string(root.join(file)).unwrap();
+        let manifest: toml::Table = read("Cargo.toml").parse().unwrap();
+        let named = named(&read("flake.nix")).unwrap();
+        let holds = |file: PathBuf| named.iter().any(|name| file.starts_with(name));
+        for member in manifest["workspace"]["members"].as_array().unwrap() {
+            let member = Path::new(member.as_str().unwrap());
+            let targets = ["src/lib.rs", "src/main.rs"].map(|target| holds(member.join(target)));
+            assert!(holds(member.join("Cargo.toml")) && targets.contains(&true), "{}", member.display());
+        }
+    }
 }
