@@ -44,6 +44,8 @@
           ./xtask/dev/src/main.rs
           ./xtask/engine/Cargo.toml
           ./xtask/engine/src/lib.rs
+          ./xtask/explain/Cargo.toml
+          ./xtask/explain/src/lib.rs
           ./xtask/machine/Cargo.toml
           ./xtask/machine/src/lib.rs
           ./xtask/model/Cargo.toml

@@ -32,6 +32,8 @@ fn run(cli: &Cli) -> Result<Exit> {
         Subcommands::Setup => wait_for(interrupt::or(set_up(&workspace))),
         Subcommands::Lab(_)
         | Subcommands::Grade(_)
+        | Subcommands::Values(_)
+        | Subcommands::Explain(_)
         | Subcommands::Image(_)
         | Subcommands::Cluster { .. }
         | Subcommands::Shell

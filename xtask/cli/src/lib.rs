@@ -48,6 +48,18 @@ Each chart's evidence is in target/lab/grade/NAME, in report.html first of all.
     exit_codes!()
 );
 
+const EXPLAIN_EXAMPLES: &str = "\
+Examples:
+  cargo xtask explain                                     the current context and its namespace
+  cargo xtask explain --namespace shop statefulset/db     one set
+  cargo xtask explain --chart ./chart --values prod.yaml  before there is a cluster
+
+Exit codes:
+  0  nothing is wrong that it knows of
+  1  something is
+  2  bad usage, or a chart that does not render
+  3  it could not look";
+
 /// A declarative lab for Kubernetes: build, cluster, install, experiments, evidence.
 ///
 /// Start with `cargo xtask lab --setup`. It installs what this machine lacks, brings up a real cluster,
@@ -67,6 +79,11 @@ pub enum Subcommands {
     Lab(LabArgs),
     /// Run the lab against other people's charts, side by side on one cluster, and print points and why.
     Grade(GradeArgs),
+    /// Say what is wrong with a StatefulSet, how one sees it, why, and what mends it. Reads only, on any cluster, or on a
+    /// chart without one.
+    Explain(ExplainArgs),
+    /// Say what each value of a chart really does: which field of which object it drives, and which values do nothing.
+    Values(ValuesArgs),
     /// Install what the machine lacks: a container engine, kind, kubectl, helm, a node image.
     Setup,
     /// Say what is there, what is missing, and the exact command that fixes it. Changes nothing.
@@ -136,6 +153,47 @@ pub struct GradeArgs {
     pub charts: Vec<PathBuf>,
     #[command(flatten)]
     pub run: RunArgs,
+}
+
+/// What to look at.
+#[derive(Debug, Clone, Args)]
+#[command(after_help = EXPLAIN_EXAMPLES)]
+pub struct ExplainArgs {
+    /// A workload: `statefulset/web`, `deployment/web`; everything in the namespace when left out.
+    #[arg(value_name = "KIND/NAME", conflicts_with = "chart")]
+    pub workload: Option<String>,
+    /// A context of your kubeconfig; the current one when left out.
+    #[arg(long, value_name = "NAME", conflicts_with = "chart")]
+    pub context: Option<String>,
+    /// The namespace; that of the context when left out.
+    #[arg(long, value_name = "NS", conflicts_with = "chart")]
+    pub namespace: Option<String>,
+    /// A chart instead of a cluster: what is already wrong with what it renders.
+    #[arg(long, value_name = "CHART")]
+    pub chart: Option<PathBuf>,
+    /// Values over the chart's own.
+    #[arg(long, value_name = "FILE", requires = "chart")]
+    pub values: Option<PathBuf>,
+    /// What stdout gets: text to read, or JSON.
+    #[arg(long, value_enum, default_value_t = OutputArg::Text)]
+    pub output: OutputArg,
+}
+
+/// Whose values to trace.
+#[derive(Debug, Clone, Args)]
+pub struct ValuesArgs {
+    /// A chart: a folder, or an archive made by `helm package`.
+    #[arg(value_name = "CHART")]
+    pub chart: PathBuf,
+    /// Values over the chart's own, before anything is tried.
+    #[arg(long, value_name = "FILE")]
+    pub values: Option<PathBuf>,
+    /// First install Helm where the machine lacks it.
+    #[arg(long)]
+    pub setup: bool,
+    /// What stdout gets: a table to read, or JSON.
+    #[arg(long, value_enum, default_value_t = OutputArg::Text)]
+    pub output: OutputArg,
 }
 
 // A doc comment here would take the place of those above.

@@ -8,6 +8,8 @@ pub mod lab;
 pub mod evidence;
 pub mod run;
 pub mod grade;
+pub mod values;
+pub mod explain;
 
 use std::time::Instant;
 
@@ -43,6 +45,8 @@ pub async fn dispatch(command: Subcommands) -> Result<Exit> {
     match command {
         Subcommands::Lab(args) => lab(&workspace, &args, &progress).await,
         Subcommands::Grade(args) => grade(&workspace, &args, &progress).await,
+        Subcommands::Explain(args) => interrupt::or(explain::explain(&workspace, &args, &progress)).await,
+        Subcommands::Values(args) => interrupt::or(values::values(&workspace, &args, &progress)).await,
         Subcommands::Image(args) => interrupt::or(build_image(&workspace, &args, &progress)).await,
         Subcommands::Cluster { action } => cluster(&workspace, action, &progress).await,
         Subcommands::Shell => cluster::shell(&workspace, &progress).await,

@@ -11,11 +11,12 @@ pub use environment::{Environment, Kind};
 pub use requirement::{Fix, Need, Requirement, free_mib, gigabytes, missing, requirements};
 pub use survey::Survey;
 
-use anyhow::{Result, anyhow, bail};
+use anyhow::{Context, Result, anyhow, bail};
 
 use machine::progress::Progress;
-use machine::tools;
 use machine::tools::crates::CARGO_DENY;
+use machine::tools::gomod::{Go, HELM};
+use machine::tools::{self, Tool, Wanted};
 use machine::workspace::Workspace;
 
 /// Finds what the lab needs; with `install`, installs and builds what is missing. `node` is another node image
@@ -55,6 +56,28 @@ pub async fn ensure(
         let found = requirements(workspace, &survey, need);
         anyhow!("after the installation something is still missing\n{}", tell(&missing(&found)))
     })
+}
+
+/// Helm alone: whoever only renders a chart needs no cluster, and no engine to run one.
+///
+/// # Errors
+/// It is missing, and may not or can't be built.
+pub async fn helm(workspace: &Workspace, progress: &Progress, install: bool) -> Result<Tool> {
+    let go = Go::find().await.ok().filter(Go::fits);
+    let found = || tools::find(workspace, go.as_ref(), Wanted::Helm);
+    if let Some(helm) = found().await.tool {
+        return Ok(helm);
+    }
+    match &go {
+        Some(go) if install => drop(HELM.build(workspace, go, progress).await?),
+        Some(_) => {
+            bail!("there is no helm that fits\nnext: the same command with --setup, or cargo xtask setup")
+        }
+        None => {
+            bail!("there is no helm that fits, and no go to build it with\nnext: {}", requirement::GO_FIX)
+        }
+    }
+    found().await.tool.context("helm was built, and is not found")
 }
 
 /// Installs what the checks of `cargo xtask test` need besides the lab. One that can't be installed is told: its

@@ -132,7 +132,8 @@ pub fn requirements(workspace: &Workspace, survey: &Survey, need: Need) -> Vec<R
 }
 
 /// Where Go comes from.
-const GO_FIX: &str = "install Go from https://go.dev/dl, or `nix develop`, which brings every tool";
+pub(crate) const GO_FIX: &str =
+    "install Go from https://go.dev/dl, or `nix develop`, which brings every tool";
 
 /// A program of the distribution that something is built with.
 struct HostProgram {

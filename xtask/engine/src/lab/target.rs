@@ -204,7 +204,7 @@ fn sound_name(name: &str) -> Result<()> {
     Ok(())
 }
 
-fn parse(rendered: &str) -> Result<Vec<Json>> {
+pub(crate) fn parse(rendered: &str) -> Result<Vec<Json>> {
     Ok(serde_saphyr::from_multiple::<Json>(rendered)?)
 }
 
