@@ -69,7 +69,9 @@ pub fn write(paths: &Paths, lab: &LabSpec, record: Record, keep: Keep) -> Result
     target.put("report.json", &json(&summary)?, &mut files)?;
     target.put("junit.xml", &junit::document(&record)?, &mut files)?;
     if let Some(file) = &paths.step_summary {
-        append(file, &summary.markdown(&record))?;
+        let there = fs::metadata(file).map_or(0, |file| usize::try_from(file.len()).unwrap_or(usize::MAX));
+        let (room, report) = (STEP_SUMMARY_BYTES.saturating_sub(there), paths.target.join("report.html"));
+        append(file, &summary.markdown(&record, room, &self::shown(&report, &paths.root)))?;
     }
     let Rendering { faults, .. } = rendering;
     Ok(Written { kept: keep, page: folder.page, grade, summary, faults, files })
@@ -177,7 +179,8 @@ pub struct Paths {
 }
 
 impl Paths {
-    /// The places of a lab. Its page is `docs/<LAB>.md`, where there is one, and tells of its own chart.
+    /// The places of a lab. Its page is `docs/<LAB>.md`, where that has places for what a
+    /// run shows, and tells of its own chart.
     pub fn of(workspace: &Workspace, lab: &Lab) -> Self {
         let root = &workspace.root;
         let page = root.join("docs").join(format!("{}.md", lab.spec.lab.to_uppercase()));
@@ -185,7 +188,7 @@ impl Paths {
             root: root.clone(),
             lab: lab.path.clone(),
             evidence: root.join("docs/evidence").join(&lab.spec.lab),
-            page: Some(page).filter(|page| !lab.foreign && page.is_file()),
+            page: Some(page).filter(|page| !lab.foreign && holds_blocks(page)),
             target: workspace.lab.clone(),
             foreign: lab.foreign,
             step_summary: std::env::var_os("GITHUB_STEP_SUMMARY")
@@ -285,6 +288,9 @@ pub fn tell(differences: &[Difference]) -> Exit {
 }
 
 const DOCS: &str = "cargo xtask docs";
+/// A longer summary of a step is not shown at all:
+/// <https://docs.github.com/en/actions/reference/workflows-and-actions/workflow-commands#step-isolation-and-limits>
+const STEP_SUMMARY_BYTES: usize = 1 << 20;
 
 /// Page and pictures as a record would have them.
 struct Rendering {
@@ -408,6 +414,11 @@ impl Folder {
         names.sort();
         Ok(names)
     }
+}
+
+/// Whether a page has a block of a lab's: others in that folder are about something else, whatever a lab is called.
+fn holds_blocks(page: &Path) -> bool {
+    fs::read_to_string(page).is_ok_and(|text| Page::parse("", &text).blocks().next().is_some())
 }
 
 fn block_differences(page: &Page, fresh: &str) -> Vec<Difference> {

@@ -169,36 +169,77 @@ impl Summary {
         )
     }
 
-    /// The run for the summary of a CI job.
-    pub fn markdown(&self, record: &Record) -> String {
+    /// The run for the summary of a CI job, in at most `room` bytes: first what it came to, then what failed, then what
+    /// the cluster said. Where not all of that fits, it says that the rest is in `report`.
+    pub fn markdown(&self, record: &Record, room: usize, report: &str) -> String {
         let sign = if self.grade.outcome == Outcome::Holds { "✔" } else { "✘" };
         let title = &self.title;
-        let mut out =
-            format!("## {sign} {title}\n\n{}.\n\n{}\n", self.sentence(), block::rubric(&self.grade));
-
+        let rest = format!("\n**Not all of it fits here; the rest is in `{report}`.**\n");
+        // Another step's words fill the file: one more would lose them all.
+        let Some(left) = room.checked_sub(rest.len() + 1) else { return String::new() };
+        let mut parts = Parts { left, ..Parts::default() };
+        let head = format!("## {sign} {title}\n\n{}.\n\n{}\n", self.sentence(), block::rubric(&self.grade));
+        parts.put(&[0], head);
         if let Some(broke) = &self.broke {
-            out += &format!("\n{}\n", block::fenced("text", broke));
+            parts.put(&[1], format!("\n{}\n", block::fenced("text", broke)));
         }
         for skip in &self.skipped {
-            out += &format!("\n- {} was skipped: {}\n", skip.experiment, block::text(&skip.why));
+            parts.put(&[2], format!("\n- {} was skipped: {}\n", skip.experiment, block::text(&skip.why)));
         }
-        for experiment in &record.experiments {
+        let failed = record.experiments.iter().enumerate().filter_map(|(at, experiment)| {
             let failures: Vec<_> = self.failures.iter().filter(|it| it.experiment == experiment.id).collect();
-            if failures.is_empty() {
-                continue;
-            }
-            out += &format!("\n### {}: {}\n", experiment.id, block::text(&experiment.question));
+            (!failures.is_empty()).then_some((at, experiment, failures))
+        });
+        let failed: Vec<_> = failed.collect();
+        for (at, experiment, failures) in &failed {
+            let question = block::text(&experiment.question);
+            parts.put(&[3, *at, 0], format!("\n### {}: {question}\n", experiment.id));
             for failure in failures {
-                out += &format!("\n{}\n", block::fenced("text", &failure.text()));
-            }
-            if !experiment.diagnostics.is_empty() {
-                let diagnostics: Vec<&CommandRecord> = experiment.diagnostics.iter().collect();
-                let console = block::console(&diagnostics);
-                out +=
-                    &format!("\n<details>\n<summary>Events and logs</summary>\n\n{console}\n\n</details>\n");
+                let text = failure.text();
+                let whole = format!("\n{}\n", block::fenced("text", &text));
+                if !parts.put(&[3, *at, 1], whole) {
+                    let short = shortened(text.lines().next().unwrap_or_default(), CAUSE_CHARS);
+                    parts.put(&[3, *at, 1], format!("\n{}\n", block::fenced("text", &short)));
+                }
             }
         }
-        out + "\n"
+        for (at, experiment, _) in failed.iter().filter(|(_, it, _)| !it.diagnostics.is_empty()) {
+            let diagnostics: Vec<&CommandRecord> = experiment.diagnostics.iter().collect();
+            let console = block::console(&diagnostics);
+            let details =
+                format!("\n<details>\n<summary>Events and logs</summary>\n\n{console}\n\n</details>\n");
+            parts.put(&[3, *at, 2], details);
+        }
+        parts.text(&rest)
+    }
+}
+
+/// Parts of a text: those that matter most are put first, and each stands at its place in the end.
+#[derive(Default)]
+struct Parts {
+    /// Bytes that are left.
+    left: usize,
+    parts: Vec<(Vec<usize>, String)>,
+    cut: bool,
+}
+
+impl Parts {
+    /// Puts a part at its place, if it fits.
+    fn put(&mut self, place: &[usize], text: String) -> bool {
+        let fits = text.len() <= self.left;
+        if fits {
+            self.left -= text.len();
+            self.parts.push((place.to_vec(), text));
+        }
+        self.cut |= !fits;
+        fits
+    }
+
+    fn text(mut self, rest: &str) -> String {
+        self.parts.sort_by(|(one, _), (other, _)| one.cmp(other));
+        let parts = self.parts.into_iter().map(|(_, text)| text);
+        let rest = if self.cut { rest } else { "" };
+        parts.collect::<String>() + rest + "\n"
     }
 }
 
@@ -412,6 +453,26 @@ mod tests {
     #[test]
     fn the_summary_of_a_ci_job_shows_what_failed_and_why() {
         let (summary, record) = summary(fixture::failing());
-        insta::assert_snapshot!(summary.markdown(&record));
+        insta::assert_snapshot!(summary.markdown(&record, 1 << 20, "target/lab/report.html"));
+    }
+
+    #[test]
+    fn a_summary_that_is_too_long_keeps_what_failed_and_says_where_the_rest_is() {
+        let (lab, mut record) = fixture::failing();
+        for experiment in &mut record.experiments {
+            for diagnostic in &mut experiment.diagnostics {
+                diagnostic.stdout = "a line of a log\n".repeat(100_000);
+            }
+        }
+        let (summary, record) = summary((lab, record));
+        let whole = summary.markdown(&record, usize::MAX, "target/lab/report.html");
+        let text = summary.markdown(&record, 1 << 20, "target/lab/report.html");
+        assert!(whole.len() > 1 << 20 && text.len() <= 1 << 20, "{} of {}", text.len(), whole.len());
+        for failure in &summary.failures {
+            assert!(text.contains(&failure.text()), "{}", failure.says);
+        }
+        assert!(text.trim_end().ends_with("the rest is in `target/lab/report.html`.**"), "{text:.200}");
+        let small = summary.markdown(&record, 1000, "report.html");
+        assert!(small.len() <= 1000 && small.contains("rest is in"), "{small}");
     }
 }

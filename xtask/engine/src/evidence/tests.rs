@@ -247,3 +247,25 @@ fn a_ci_job_gets_its_summary_below_what_is_there() {
     tree.written();
     assert!(tree.read("summary.md").starts_with("before\n## ✔ A tiny lab\n"));
 }
+
+#[test]
+fn a_lab_that_is_called_as_a_page_of_something_else_leaves_that_page_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let docs = dir.path().join("docs");
+    std::fs::create_dir_all(&docs).unwrap();
+    std::fs::write(docs.join("NIX.md"), "# The flake\n\nProse, and `<!-- lab:begin run a/b -->` told of.\n")
+        .unwrap();
+    std::fs::write(docs.join("SMALL.md"), "# Small\n\n<!-- lab:begin run a/b -->\n<!-- lab:end -->\n")
+        .unwrap();
+    let root = dir.path().to_owned();
+    let workspace =
+        machine::workspace::Workspace { lab: root.join("target/lab"), cache: root.join("cache"), root };
+    let page = |name: &str| {
+        let (mut spec, _) = fixture::passing();
+        spec.lab = name.to_owned();
+        let lab = crate::lab::Lab { path: docs.join("lab.yaml"), spec, shipped: false, foreign: false };
+        Paths::of(&workspace, &lab).page
+    };
+    assert_eq!(page("nix"), None);
+    assert_eq!(page("small"), Some(docs.join("SMALL.md")));
+}
