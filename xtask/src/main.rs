@@ -51,7 +51,7 @@ fn wait_for<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
 }
 
 async fn set_up(workspace: &Workspace) -> Result<Exit> {
-    let _alone = Lock::of_run(&workspace.cache)?;
+    let _alone = Lock::of_run(workspace)?;
     setup::ensure(workspace, &Progress::new(), Need::OwnCluster, None, true).await?;
     print::result("this machine has all that the lab needs\nnext: cargo xtask lab");
     Ok(Exit::Holds)

@@ -15,7 +15,7 @@ use anyhow::{Context, Result, bail};
 use machine::command::Command;
 use machine::progress::Progress;
 use machine::tools::Tool;
-use machine::workspace::{CLUSTER, Workspace};
+use machine::workspace::Workspace;
 use setup::Environment;
 
 use machine::container::Engine;
@@ -62,7 +62,7 @@ pub async fn up(workspace: &Workspace, environment: &Environment, progress: &Pro
     let kind = environment.kind()?.clone();
     kind.engine.prepare()?;
     let task = progress.start("cluster");
-    let mut cluster = Cluster::at(workspace, environment, CLUSTER);
+    let mut cluster = Cluster::at(workspace, environment, &kind.engine.cluster, workspace.kubeconfig());
     cluster.kind = Some(kind.clone());
     if !remains::containers(&kind.engine).await?.is_empty() {
         task.note("looks at the one that is there");
@@ -108,7 +108,7 @@ async fn answers(workspace: &Workspace, kind: &Kind) -> Option<Found> {
     let look = async {
         let api = ready::client(&workspace.kubeconfig()).await.ok()?;
         let version = ready::server_version(&api).await.ok()?;
-        let made_from = ready::node_label(&api, &remains::node(), kind::MADE_FROM).await?;
+        let made_from = ready::node_label(&api, &remains::node(&kind.engine), kind::MADE_FROM).await?;
         ready::wait(&api, Duration::from_secs(15), |_| ()).await.ok()?;
         Some(Found { version, is_current: made_from == kind::fingerprint(kind) })
     };
@@ -142,7 +142,7 @@ pub async fn running(workspace: &Workspace, environment: &Environment) -> Result
     if remains::containers(&kind.engine).await?.is_empty() {
         return Ok(None);
     }
-    let mut cluster = Cluster::at(workspace, environment, CLUSTER);
+    let mut cluster = Cluster::at(workspace, environment, &kind.engine.cluster, workspace.kubeconfig());
     let Some(found) = answers(workspace, &kind).await else {
         return Ok(None);
     };
@@ -161,12 +161,14 @@ pub async fn status(workspace: &Workspace, environment: &Environment) -> Result<
     let kind = environment.kind()?;
     if let Some(cluster) = running(workspace, environment).await? {
         let text = format!(
-            "Kubernetes {} is up, by kind {} in {} {}\n\
+            "Kubernetes {} is up, by kind {} in {} {}: {}, of {}\n\
              next: cargo xtask shell, or export KUBECONFIG={}; cargo xtask cluster down removes it\n",
             cluster.server_version,
             kind.tool.version,
             kind.engine.name(),
             kind.engine.version,
+            cluster.name,
+            workspace.identity(),
             workspace.display(&cluster.kubeconfig),
         );
         return Ok((true, text));
@@ -183,10 +185,10 @@ pub async fn status(workspace: &Workspace, environment: &Environment) -> Result<
 }
 
 impl Cluster {
-    fn at(workspace: &Workspace, environment: &Environment, name: &str) -> Self {
+    fn at(workspace: &Workspace, environment: &Environment, name: &str, kubeconfig: PathBuf) -> Self {
         Self {
             name: name.to_owned(),
-            kubeconfig: workspace.kubeconfig(),
+            kubeconfig,
             server_version: String::new(),
             kubectl: environment.kubectl.clone(),
             helm: environment.helm.clone(),
@@ -259,7 +261,7 @@ impl Cluster {
             return Ok(false);
         }
         kind.command()
-            .args(["load", "image-archive", "--name", CLUSTER])
+            .args(["load", "image-archive", "--name", &kind.engine.cluster])
             .arg(archive)
             .read()
             .await
@@ -269,7 +271,7 @@ impl Cluster {
 
     /// The digest of the configuration of an image in the node: containerd tells that of its manifest only.
     async fn node_image_id(&self, kind: &Kind, tag: &str) -> Option<String> {
-        let node = remains::node();
+        let node = remains::node(&kind.engine);
         let in_node = |args: &[&str]| {
             let ctr = kind.engine.command().args(["exec", &node, "ctr", "--namespace", "k8s.io"]);
             ctr.args(args).deadline(Duration::from_secs(20))
@@ -281,19 +283,16 @@ impl Cluster {
         manifest["config"]["digest"].as_str().map(str::to_owned)
     }
 
-    /// Removes the cluster when it is ours; the user's is left as it is.
+    /// Removes the copy of a context of the user's.
     ///
     /// # Errors
-    /// As [`down`].
-    pub async fn down(&self, workspace: &Workspace, progress: &Progress) -> Result<()> {
-        match &self.kind {
-            Some(_) => down(workspace, progress).await,
-            None => match std::fs::remove_file(&self.kubeconfig) {
-                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                    Err(error).with_context(|| format!("cannot remove {}", self.kubeconfig.display()))
-                }
-                _ => Ok(()),
-            },
+    /// It does not go.
+    pub fn forget(&self) -> Result<()> {
+        match std::fs::remove_file(&self.kubeconfig) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(error).with_context(|| format!("cannot remove {}", self.kubeconfig.display()))
+            }
+            _ => Ok(()),
         }
     }
 }

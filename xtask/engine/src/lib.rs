@@ -1,6 +1,8 @@
 //! The lab as a sentence: build → cluster → install → experiments → evidence.
 
 // Each knows only those above it.
+#[cfg(test)]
+mod fake;
 pub mod transient;
 pub mod image;
 pub mod cluster;
@@ -94,10 +96,10 @@ pub async fn run<T>(
     args.sound()?;
     let need = if args.cluster == ClusterArg::Kind { Need::OwnCluster } else { Need::Tools };
     // Without --setup a machine that lacks something is left as it is: not even a lock is made on it.
-    let installing = args.setup.then(|| Lock::of_run(&workspace.cache)).transpose()?;
+    let installing = args.setup.then(|| Lock::of_run(workspace)).transpose()?;
     let ensure = setup::ensure(workspace, progress, need, args.node_image.as_deref(), args.setup);
     let environment = interrupt::or(ensure).await?;
-    let _alone = installing.map_or_else(|| Lock::of_run(&workspace.cache), Ok)?;
+    let _alone = installing.map_or_else(|| Lock::of_run(workspace), Ok)?;
 
     let session = Session::begin(workspace, &environment, args).await;
     let mut course = Course::default();
@@ -105,11 +107,15 @@ pub async fn run<T>(
     let (session, course) = (&session, &course);
     let of = |(at, subject)| Journal { subject, session, course, ended: course.ended(at) };
     let journals: Vec<_> = subjects.iter().enumerate().map(of).collect();
+    let _listening = interrupt::meanwhile("writing the evidence and removing what was set up").ok();
     let written = journals.iter().map(|journal| journal.write_evidence(ran.as_ref().err()));
     let findings: Result<Vec<Finding>> = written.collect();
-    let undone = session.undo(course, journals.iter().any(Journal::leaves_questions), progress).await;
+    let left = session.undo(course, journals.iter().any(Journal::leaves_questions), progress).await;
     let concluded = findings.and_then(|findings| conclude(&journals, findings));
-    ran.and(undone).and(concluded)
+    for left in left {
+        progress.say(&format!("left: {left}"));
+    }
+    ran.and(concluded)
 }
 
 /// Builds the image, or builds it twice and compares.
@@ -154,7 +160,7 @@ async fn cluster(workspace: &Workspace, action: ClusterAction, progress: &Progre
     let environment = || setup::ensure(workspace, progress, Need::OwnCluster, None, false);
     match action {
         ClusterAction::Up => {
-            let _alone = Lock::of_run(&workspace.cache)?;
+            let _alone = Lock::of_run(workspace)?;
             let environment = environment().await?;
             let started = Instant::now();
             let up = interrupt::or(cluster::up(workspace, &environment, progress)).await;
@@ -171,7 +177,7 @@ async fn cluster(workspace: &Workspace, action: ClusterAction, progress: &Progre
             ));
         }
         ClusterAction::Down => {
-            let _alone = Lock::of_run(&workspace.cache)?;
+            let _alone = Lock::of_run(workspace)?;
             cluster::down(workspace, progress).await?;
         }
         ClusterAction::Status => {

@@ -9,6 +9,7 @@ mod screen;
 pub mod namespaces;
 pub mod steps;
 mod needs;
+mod room;
 pub mod timeline;
 pub mod ledger;
 pub mod wait;
@@ -20,7 +21,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use futures::StreamExt;
-use futures::future::{join_all, try_join_all};
+use futures::future::join_all;
 use futures::stream::FuturesUnordered;
 use serde_json::{Value as Json, json};
 use tokio::sync::Semaphore;
@@ -28,45 +29,61 @@ use tokio::sync::Semaphore;
 use crate::evidence::stale;
 use crate::run::bench::{Bench, record_of};
 use crate::run::course::Installed;
-use crate::run::session::Session;
+use crate::run::namespaces::Namespaces;
+use crate::run::room::{Ask, Room};
 use crate::run::subject::Subject;
 use crate::run::watches::Watches;
+use cli::RunArgs;
+use machine::identity::Identity;
 use machine::progress::{Progress, Task};
 use model::expression::{Expression, Scope};
 use model::record::{ClaimRecord, CommandRecord, ExperimentRecord, StepRecord, Verdict, millis};
 use model::spec::{Claim, Experiment};
 
-/// Runs the experiments of all charts, as many side by side as were asked for, and enters each into `ended`, by its
-/// chart, when it ends. A chart that can't be looked at fails all of its experiments and stops no other.
+/// Experiments that a core bears at the same time: they mostly wait, for pods to start and to stop.
+const JOBS_PER_CORE: usize = 4;
+
+/// Runs the experiments of all charts, as many side by side as were asked for and the nodes can hold, and enters each
+/// into `ended`, by its chart, when it ends. A chart that can't be looked at fails all of its experiments and stops no
+/// other. Returned is what is left in the cluster against our will.
 ///
 /// # Errors
 /// When the cluster can't be watched at all. A failing experiment is a result, not an error.
 pub async fn experiments(
-    session: &Session<'_>,
     subjects: &[Subject],
-    Installed { access, targets }: &Installed,
+    Installed { access, targets, namespaces, owner }: &Installed,
+    args: &RunArgs,
     ended: &mut [Vec<ExperimentRecord>],
     progress: &Progress,
-) -> Result<()> {
+) -> Result<Vec<String>> {
+    let owner = owner.as_ref();
     let mut chosen = Vec::new();
     for (of, (subject, target)) in subjects.iter().zip(targets).enumerate() {
         match target {
             Ok(target) => chosen.extend(subject.chosen()?.into_iter().map(|it| (of, subject, target, it))),
-            Err(error) => ended[of] = refused(subject, error)?,
+            Err(error) => ended[of] = refused(subject, owner, error)?,
         }
     }
     let began = Instant::now();
-    let watches = Watches::open(&access.client).await?;
-    let places = Semaphore::new(session.jobs());
+    let (watches, room) = tokio::join!(Watches::open(&access.client), Room::of(&access.client));
+    let watches = watches?;
+    let room = room.unwrap_or_else(|error| {
+        progress.say(&format!("  what the nodes can hold is not known: {error:#}"));
+        Room::unbounded()
+    });
+    let places = Semaphore::new(jobs(args));
     // The longest first, so that none of them is left alone at the end; steps are what is known of length beforehand.
     chosen.sort_by_key(|(.., experiment)| std::cmp::Reverse(experiment.steps.len()));
     let runs = chosen.into_iter().map(|(of, subject, target, experiment)| {
         let mut task = progress.queue(subject.title(experiment));
-        let (watches, places) = (&watches, &places);
+        let (watches, places, room) = (&watches, &places, &room);
         async move {
-            let _place = places.acquire().await?;
+            let _place = places.acquire().await;
+            let ask = Ask::of(&target.objects, experiment);
+            room.take(ask, namespaces).await;
             task.begin();
-            let (namespace, access) = (subject.namespace(experiment), access.acting_as(subject.user()));
+            let (namespace, access) =
+                (subject.namespace(experiment, owner), access.acting_as(subject.user(owner)));
             let started_ms = millis(began.elapsed());
             let timeline = watches.timeline(&namespace);
             let bench = Bench {
@@ -78,37 +95,51 @@ pub async fn experiments(
                 values: BTreeMap::new(),
                 commands: Vec::new(),
             };
-            let mut record = run_one(experiment, bench, &task).await;
+            let mut record = run_one(experiment, bench, namespaces, &task).await;
             record.started_ms = started_ms;
             match screen::ended(&record) {
                 Ok(line) => task.done(&line),
                 Err(line) => task.fail(&line),
             }
-            if subject.name.is_some() {
-                // Many charts side by side are more than a node bears when none of them goes.
-                namespaces::release(&access.client, &record.namespace).await?;
-            }
-            anyhow::Ok((of, record))
+            // Many charts side by side are more than a node bears when none of them goes.
+            let released = match subject.name {
+                Some(_) => namespaces.release(&record.namespace).await,
+                None => Ok(()),
+            };
+            room.ended(ask, subject.may_go(&record, args.keep).then_some(&record.namespace));
+            (of, record, released)
         }
     });
     let mut runs: FuturesUnordered<_> = runs.collect();
-    let mut released = Vec::new();
-    while let Some(run) = runs.next().await {
-        let (of, record) = run?;
-        if subjects[of].name.is_none() && subjects[of].releases(&record, session.args.keep) {
-            released.push(record.namespace.clone());
+    let (mut left, mut at_last) = (Vec::new(), Vec::new());
+    while let Some((of, record, released)) = runs.next().await {
+        left.extend(released.err().map(|error| format!("{error:#}")));
+        if subjects[of].name.is_none() && args.keep && subjects[of].may_go(&record, args.keep) {
+            at_last.push(record.namespace.clone());
         }
         ended[of].push(record);
     }
+    drop(runs);
     // Not before: stopping pods and taking volumes away is as much work as making them, and the experiments that are
     // still under way need the machine. Nobody waits for it: the next run does, if it is still on its way.
-    try_join_all(released.iter().map(|namespace| namespaces::release(&access.client, namespace)))
-        .await
-        .map(drop)
+    let released = join_all(at_last.iter().map(|namespace| namespaces.release(namespace))).await;
+    left.extend(released.into_iter().filter_map(|released| Some(format!("{:#}", released.err()?))));
+    left.extend(room.left());
+    Ok(left)
+}
+
+/// Experiments at the same time.
+fn jobs(args: &RunArgs) -> usize {
+    let cores = std::thread::available_parallelism().map_or(2, usize::from);
+    args.jobs.map_or(cores * JOBS_PER_CORE, usize::from)
 }
 
 /// All experiments of a chart that can't be looked at.
-fn refused(subject: &Subject, error: &anyhow::Error) -> Result<Vec<ExperimentRecord>> {
+fn refused(
+    subject: &Subject,
+    owner: Option<&Identity>,
+    error: &anyhow::Error,
+) -> Result<Vec<ExperimentRecord>> {
     let failure = format!("{error:#}");
     let refused = subject.chosen()?.into_iter().map(|experiment| {
         let claims = experiment.claims.iter().map(|claim| ClaimRecord {
@@ -118,21 +149,26 @@ fn refused(subject: &Subject, error: &anyhow::Error) -> Result<Vec<ExperimentRec
         ExperimentRecord {
             claims: claims.collect(),
             failure: Some(failure.clone()),
-            ..unrun(experiment, subject.namespace(experiment))
+            ..unrun(experiment, subject.namespace(experiment, owner))
         }
     });
     Ok(refused.collect())
 }
 
 /// One experiment from its empty namespace to its verdicts.
-async fn run_one(experiment: &Experiment, mut bench: Bench<'_>, task: &Task) -> ExperimentRecord {
+async fn run_one(
+    experiment: &Experiment,
+    mut bench: Bench<'_>,
+    namespaces: &Namespaces,
+    task: &Task,
+) -> ExperimentRecord {
     let timeline = Arc::clone(&bench.timeline);
     let mut steps = Vec::new();
     let deadline = Duration::from_secs(experiment.timeout_s);
     let work = async {
         let asked = Instant::now();
         let (client, target, user) = (&bench.access.client, bench.target, bench.access.user.as_deref());
-        namespaces::create(client, &bench.namespace, user).await?;
+        namespaces.create(&bench.namespace, user).await?;
         let unmet = needs::unmet(&experiment.needs, target, client, &bench.namespace).await?;
         timeline.ledger.cluster(asked, Instant::now());
         if unmet.is_some() {
@@ -265,4 +301,71 @@ async fn diagnose(bench: &Bench<'_>) -> Vec<CommandRecord> {
     let outputs =
         join_all(commands.iter().map(|command| async move { (command, command.output().await) })).await;
     outputs.into_iter().filter_map(|(command, output)| Some(record_of(command, &output.ok()?))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fake::Fake;
+    use crate::lab::Lab;
+    use crate::lab::target::Target;
+    use crate::run::bench::Access;
+    use machine::command::Command;
+    use machine::workspace::Workspace;
+    use model::spec::Values;
+    use std::path::Path;
+
+    const LAB: &str = r#"
+lab: small
+title: A lab of one experiment
+rubric:
+  - { id: all, title: All, points: 1 }
+target: { chart: chart, release: r }
+experiments:
+  - id: one
+    question: Is it?
+    steps: [{ observe: { as: seen } }]
+    claims:
+      - { id: is, says: It is., criterion: all, points: 1, expect: "true" }
+"#;
+
+    #[tokio::test]
+    async fn a_namespace_that_does_not_go_is_named_and_breaks_no_run() {
+        let fake = Fake::serving(|method, path| {
+            let refused =
+                json!({"kind": "Status", "code": 403, "reason": "Forbidden", "message": "not yours"});
+            (method == "DELETE" && path == "/api/v1/namespaces/small-one").then_some((403, refused))
+        });
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lab.yaml");
+        std::fs::write(&path, LAB).unwrap();
+        let workspace = Workspace { root: "/".into(), lab: "/".into(), cache: "/".into() };
+        let lab = Lab::of(&workspace, Some(&path)).unwrap();
+        let subject = Subject {
+            name: None,
+            lab,
+            only: Vec::new(),
+            values: Values::new(),
+            folder: dir.path().into(),
+            refreshes: false,
+        };
+        let tool = Command::new("false");
+        let access = Access {
+            client: fake.client(),
+            kubectl: tool.clone(),
+            helm: tool,
+            helm_upgrade_flags: &[],
+            tools: Arc::new(Semaphore::new(1)),
+            user: None,
+        };
+        let namespaces = Namespaces::of(fake.client(), Identity::here(Path::new("/")));
+        let targets = vec![Ok(Target::pretended())];
+        let installed = Installed { access, targets, namespaces, owner: None };
+        let args = RunArgs { keep: true, ..RunArgs::default() };
+        let mut ended = vec![Vec::new()];
+        let left = experiments(&[subject], &installed, &args, &mut ended, &Progress::new()).await.unwrap();
+        assert_eq!(ended[0][0].claims[0].verdict, Verdict::Holds);
+        assert_eq!(left.len(), 1, "{left:?}");
+        assert!(left[0].starts_with("cannot delete namespace small-one"), "{left:?}");
+    }
 }

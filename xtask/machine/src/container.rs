@@ -12,7 +12,7 @@ use serde::Deserialize;
 
 use crate::command::Command;
 use crate::tools::{on_path, parse_version};
-use crate::workspace::{CLUSTER, Workspace};
+use crate::workspace::Workspace;
 
 /// A daemon that does not answer by then is not there. The docker client alone waits for ever.
 const ANSWER_DEADLINE: Duration = Duration::from_secs(8);
@@ -28,6 +28,8 @@ pub struct Engine {
     pub version: Version,
     /// What the machine denies it; empty on an ordinary one.
     pub restrictions: Vec<Restriction>,
+    /// Name of our cluster on it, and of that cluster's network: a daemon may serve many users.
+    pub cluster: String,
     /// Settings of our own, where the restrictions ask for them.
     containers_conf: Option<PathBuf>,
 }
@@ -73,6 +75,7 @@ impl Engine {
     /// # Errors
     /// `KIND_EXPERIMENTAL_PROVIDER` names an engine that does not answer; podman is there and does not work.
     pub async fn find(workspace: &Workspace) -> Result<Option<Self>> {
+        let cluster = workspace.identity().cluster();
         let wish = std::env::var("KIND_EXPERIMENTAL_PROVIDER").ok();
         let docker = async {
             let path = on_path("docker").into_iter().next()?;
@@ -83,7 +86,14 @@ impl Engine {
                 .await
                 .ok()?;
             let (version, restrictions) = docker_daemon(&answer.stdout)?;
-            Some(Self { kind: EngineKind::Docker, path, version, restrictions, containers_conf: None })
+            Some(Self {
+                kind: EngineKind::Docker,
+                path,
+                version,
+                restrictions,
+                cluster: cluster.clone(),
+                containers_conf: None,
+            })
         };
         let podman = async {
             let path = on_path("podman").into_iter().next()?;
@@ -91,7 +101,14 @@ impl Engine {
             let version = parse_version(&answer)?;
             let restrictions = Self::restrictions_here();
             let containers_conf = (!restrictions.is_empty()).then(|| workspace.cache.join("containers.conf"));
-            Some(Self { kind: EngineKind::Podman, path, version, restrictions, containers_conf })
+            Some(Self {
+                kind: EngineKind::Podman,
+                path,
+                version,
+                restrictions,
+                cluster: cluster.clone(),
+                containers_conf,
+            })
         };
         let podman = async {
             match podman.await {
@@ -135,6 +152,7 @@ impl Engine {
             path: PathBuf::from("podman"),
             version: Version::new(4, 3, 1),
             restrictions,
+            cluster: "statefulset-lab-00000000".to_owned(),
             containers_conf: None,
         }
     }
@@ -173,7 +191,7 @@ impl Engine {
             EngineKind::Podman => "KIND_EXPERIMENTAL_PODMAN_NETWORK",
         };
         let mut variables =
-            vec![("KIND_EXPERIMENTAL_PROVIDER", self.name().into()), (network, CLUSTER.into())];
+            vec![("KIND_EXPERIMENTAL_PROVIDER", self.name().into()), (network, self.cluster.clone().into())];
         // Before `prepare`, a look at what is there needs none of them.
         if let Some(path) = self.containers_conf.as_ref().filter(|path| path.exists()) {
             variables.push(("CONTAINERS_CONF", path.into()));

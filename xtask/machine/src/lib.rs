@@ -1,6 +1,8 @@
 //! What this machine is and has: where things are, which tools and engine it holds, and how a tool is run on it.
 
 // Each knows only those above it.
+pub mod digest;
+pub mod identity;
 pub mod workspace;
 pub mod pins;
 pub mod print;
@@ -13,5 +15,4 @@ pub mod tools;
 pub mod container;
 pub mod interrupt;
 pub mod exit;
-pub mod digest;
 pub mod compare;

@@ -8,6 +8,8 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 use tempfile::TempDir;
 
+use crate::workspace::Workspace;
+
 /// A held lock. Dropping it frees it; the file stays.
 #[derive(Debug)]
 pub struct Lock {
@@ -38,16 +40,17 @@ impl Lock {
         }
     }
 
-    /// Takes the lock that keeps two runs apart: they would share one cluster.
+    /// Takes the lock that keeps two runs of one identity apart: they would share one cluster.
     ///
     /// # Errors
     /// Another run has it; the error names its pid.
-    pub fn of_run(cache: &Path) -> Result<Self> {
-        match Self::attempt(&cache.join("run.lock"))? {
+    pub fn of_run(workspace: &Workspace) -> Result<Self> {
+        let path = workspace.cache.join(format!("run-{}.lock", workspace.identity().key()));
+        match Self::attempt(&path)? {
             Ok(lock) => Ok(lock),
             Err(holder) => bail!(
                 "another run is at work: {holder} holds {}\nnext: wait for it, or end it with Ctrl-C where it runs",
-                cache.join("run.lock").display()
+                path.display()
             ),
         }
     }
@@ -119,11 +122,13 @@ mod tests {
     #[test]
     fn a_second_run_is_told_the_pid_of_the_first() {
         let dir = tempfile::tempdir().unwrap();
-        let first = Lock::of_run(dir.path()).unwrap();
-        let error = Lock::of_run(dir.path()).unwrap_err().to_string();
+        let root = dir.path().to_owned();
+        let workspace = Workspace { lab: root.join("lab"), cache: root.join("cache"), root };
+        let first = Lock::of_run(&workspace).unwrap();
+        let error = Lock::of_run(&workspace).unwrap_err().to_string();
         assert!(error.contains(&format!("process {} holds", std::process::id())), "{error}");
         drop(first);
-        Lock::of_run(dir.path()).unwrap();
+        Lock::of_run(&workspace).unwrap();
     }
 
     #[test]

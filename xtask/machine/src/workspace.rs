@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-/// Name of the lab's own kind cluster. Nothing else on the machine is called so.
-pub const CLUSTER: &str = "statefulset-lab";
+use crate::digest::sha256;
+use crate::identity::Identity;
 
 /// The folders the program works in. Nothing outside them is changed.
 #[derive(Debug, Clone)]
@@ -36,9 +36,20 @@ impl Workspace {
         Ok(Self { lab: target.join("lab"), cache: cache_home.join("statefulset-lab"), root })
     }
 
-    /// The lab's own kubeconfig; `~/.kube/config` is never touched.
+    /// Who works here.
+    pub fn identity(&self) -> Identity {
+        Identity::here(&self.cache)
+    }
+
+    /// The kubeconfig of the lab's own cluster; `~/.kube/config` is never touched.
     pub fn kubeconfig(&self) -> PathBuf {
-        self.lab.join("kubeconfig")
+        self.lab.join(format!("{}.kubeconfig", self.identity().cluster()))
+    }
+
+    /// The copy of a context of the user's: never that of the cluster to which somebody's shell may be open.
+    pub fn kubeconfig_of(&self, context: &str) -> PathBuf {
+        // A context may be called by slashes and colons.
+        self.lab.join(format!("context-{}.kubeconfig", &sha256(context.as_bytes())[..8]))
     }
 
     /// Cargo's target folder of the counter's image, with the archives in it.
@@ -73,4 +84,17 @@ pub fn copy_folder(from: &Path, to: &Path) -> std::io::Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_context_is_never_written_where_the_kubeconfig_of_our_own_cluster_lies() {
+        let workspace = Workspace { root: "/w".into(), lab: "/w/target/lab".into(), cache: "/c".into() };
+        let contexts = ["kind", "arn:aws:eks:x/y"].map(|name| workspace.kubeconfig_of(name));
+        assert!(contexts.iter().all(|path| path.parent() == Some(&workspace.lab)), "{contexts:?}");
+        assert!(!contexts.contains(&workspace.kubeconfig()) && contexts[0] != contexts[1], "{contexts:?}");
+    }
 }

@@ -202,7 +202,7 @@ mod tests {
             let chosen = subject.chosen().unwrap();
             assert_ne!(control.breaks.is_empty(), control.refused.is_none(), "{}", control.id);
             for experiment in &chosen {
-                let namespace = subject.namespace(experiment);
+                let namespace = subject.namespace(experiment, None);
                 assert!(namespace.len() <= 63, "{namespace}");
                 let broken = experiment.claims.iter().any(|claim| control.breaks.contains(&claim.id));
                 assert!(broken || control.refused.is_some(), "{}: nothing of {}", control.id, experiment.id);

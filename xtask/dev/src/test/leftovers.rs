@@ -8,7 +8,7 @@ use crate::checks::Outcome;
 use engine::cluster;
 use machine::container::Engine;
 use machine::progress::Progress;
-use machine::workspace::{CLUSTER, Workspace};
+use machine::workspace::Workspace;
 use setup::Environment;
 
 /// What may not have grown when the lab is gone: everybody's volumes and networks, told apart by name.
@@ -35,7 +35,8 @@ pub(super) async fn check(
 ) -> Result<Outcome> {
     cluster::down(workspace, progress).await?;
     let engine = &environment.kind()?.engine;
-    let ours = format!("label=io.x-k8s.kind.cluster={CLUSTER}");
+    let cluster = &engine.cluster;
+    let ours = format!("label=io.x-k8s.kind.cluster={cluster}");
     let containers = engine.command().args(["ps", "--all", "--quiet", "--filter", &ours]).read().await?;
     ensure!(containers.trim().is_empty(), "containers are left: {containers}");
     let after = Before { volumes: names(engine, "volume").await?, networks: names(engine, "network").await? };
@@ -46,11 +47,11 @@ pub(super) async fn check(
     ensure!(volumes.is_empty(), "volumes are left: {volumes}");
     let networks = grown(&before.networks, &after.networks);
     ensure!(
-        networks.is_empty() && !after.networks.contains(CLUSTER),
-        "networks are left: {networks} or {CLUSTER}"
+        networks.is_empty() && !after.networks.contains(cluster),
+        "networks are left: {networks} or {cluster}"
     );
     let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-    ensure!(!mounts.contains(CLUSTER), "mounts are left:\n{mounts}");
+    ensure!(!mounts.contains(cluster.as_str()), "mounts are left:\n{mounts}");
     ensure!(!workspace.kubeconfig().exists(), "{} is left", workspace.kubeconfig().display());
     Ok(Outcome::Passed("no container, volume, network, mount or kubeconfig".to_owned()))
 }

@@ -19,6 +19,7 @@ use tokio::task::JoinSet;
 use super::LAB_DEADLINE;
 use crate::checks::Outcome;
 use engine::cluster;
+use engine::run::namespaces;
 use engine::run::timeline::Timeline;
 use engine::run::watches::Watches;
 use machine::command::Command;
@@ -28,7 +29,6 @@ use model::kinds::{Change, Kind, WATCHED};
 use model::record::{ExperimentRecord, Record, Transition};
 
 const LAB: &str = "xtask/dev/src/test/proxy.yaml";
-const NAMESPACE: &str = "proxy-cut";
 /// How long connections are refused after a cut.
 const REFUSED: Duration = Duration::from_secs(1);
 /// How long no connection comes or goes when the lab waits to be let go on.
@@ -43,7 +43,9 @@ pub(super) async fn run(workspace: &Workspace, program: &Path) -> Result<Outcome
     let direct = Kubeconfig::read_from(workspace.kubeconfig())?;
     let past = cluster::client(&workspace.kubeconfig()).await?;
     let watches = Watches::open(&past).await?;
-    let seen = watches.timeline(NAMESPACE);
+    // To the lab this cluster is one of somebody else's.
+    let namespace = namespaces::name("proxy", None, "cut", Some(&workspace.identity()));
+    let seen = watches.timeline(&namespace);
     let (proxy, kubeconfig, context) = through_proxy(workspace, direct).await?;
     let lab = Command::new(program)
         .args(["lab", "--lab", LAB, "--cluster", &format!("context:{context}")])
@@ -53,7 +55,7 @@ pub(super) async fn run(workspace: &Workspace, program: &Path) -> Result<Outcome
     let cuts = Cell::new(0);
     let lab = tokio::select! {
         ended = lab.output() => ended?,
-        failed = cut(&proxy, &past, &seen, &cuts) => return failed.map(|never| match never {}),
+        failed = cut(&proxy, &past, &namespace, &seen, &cuts) => return failed.map(|never| match never {}),
     };
     ensure!(lab.status == 0, "the lab ended with {}\n{}{}", lab.status, lab.stderr, lab.stdout);
     let cuts = cuts.get();
@@ -86,7 +88,13 @@ async fn through_proxy(workspace: &Workspace, mut config: Kubeconfig) -> Result<
 }
 
 /// Cuts while the update waits for its second pod, and then at each of the reads that follow; counts how often.
-async fn cut(proxy: &Proxy, past: &kube::Client, seen: &Timeline, cuts: &Cell<usize>) -> Result<Infallible> {
+async fn cut(
+    proxy: &Proxy,
+    past: &kube::Client,
+    namespace: &str,
+    seen: &Timeline,
+    cuts: &Cell<usize>,
+) -> Result<Infallible> {
     let mut changes = seen.subscribe();
     // The first pod of the new revision is ready: Helm is long done, and only watches are open.
     while !updated(seen) {
@@ -96,7 +104,7 @@ async fn cut(proxy: &Proxy, past: &kube::Client, seen: &Timeline, cuts: &Cell<us
     cuts.set(1);
     for number in 1..=READS {
         proxy.snare(WATCHED.len()).await;
-        tell(past, number).await?;
+        tell(past, namespace, number).await?;
         proxy.caught().await;
         cuts.update(|cuts| cuts + 1);
     }
@@ -104,8 +112,8 @@ async fn cut(proxy: &Proxy, past: &kube::Client, seen: &Timeline, cuts: &Cell<us
 }
 
 /// Lets the lab go on: it waits for this before each of its reads, with the watches that are open already.
-async fn tell(past: &kube::Client, number: usize) -> Result<()> {
-    let services: Api<Service> = Api::namespaced(past.clone(), NAMESPACE);
+async fn tell(past: &kube::Client, namespace: &str, number: usize) -> Result<()> {
+    let services: Api<Service> = Api::namespaced(past.clone(), namespace);
     let laid = json!({"metadata": {"annotations": {"snare": number.to_string()}}});
     let patched = services.patch("counter", &PatchParams::default(), &Patch::Merge(laid)).await;
     patched.context("cannot tell the lab that the snare is laid").map(drop)

@@ -38,7 +38,7 @@ pub async fn context(
         ))
         .into());
     }
-    let mut cluster = Cluster::at(workspace, environment, name);
+    let mut cluster = Cluster::at(workspace, environment, name, workspace.kubeconfig_of(name));
     write_private(&cluster.kubeconfig, &output.stdout)?;
     let api = ready::client(&cluster.kubeconfig).await?;
     cluster.server_version = ready::server_version(&api)

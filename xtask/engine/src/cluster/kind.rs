@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::cluster::remains;
 use machine::container::Restriction;
-use machine::workspace::{CLUSTER, Workspace};
+use machine::workspace::Workspace;
 use setup::Kind;
 
 /// The label of the node that tells from what a cluster was made.
@@ -20,7 +20,7 @@ pub const MADE_FROM: &str = "statefulset-lab/made-from";
 struct Config {
     kind: &'static str,
     api_version: &'static str,
-    name: &'static str,
+    name: String,
     nodes: Vec<Node>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     kubeadm_config_patches: Vec<String>,
@@ -77,7 +77,7 @@ fn config(kind: &Kind, drop_in: &Path, fingerprint: &str) -> Config {
     Config {
         kind: "Cluster",
         api_version: "kind.x-k8s.io/v1alpha4",
-        name: CLUSTER,
+        name: kind.engine.cluster.clone(),
         nodes: vec![Node {
             role: "control-plane",
             image: kind.node_image.reference.clone(),
@@ -111,7 +111,7 @@ pub async fn create(kind: &Kind, workspace: &Workspace, on_line: impl FnMut(&str
     let created = kind
         .command()
         // Kept on failure, so that its node can be asked why; removed below.
-        .args(["create", "cluster", "--retain", "--name", CLUSTER, "--config"])
+        .args(["create", "cluster", "--retain", "--name", &kind.engine.cluster, "--config"])
         .arg(config)
         .arg("--kubeconfig")
         .arg(&kubeconfig)
@@ -130,7 +130,7 @@ pub async fn create(kind: &Kind, workspace: &Workspace, on_line: impl FnMut(&str
 /// Keeps what the node and its pods have said, as far as it can still be had, and tells where.
 pub async fn export_logs(kind: &Kind, workspace: &Workspace) -> PathBuf {
     let logs = workspace.logs().join("node");
-    let export = kind.command().args(["export", "logs", "--name", CLUSTER]).arg(&logs);
+    let export = kind.command().args(["export", "logs", "--name", &kind.engine.cluster]).arg(&logs);
     let _ = export.deadline(Duration::from_secs(60)).output().await;
     logs
 }
@@ -139,7 +139,7 @@ pub async fn export_logs(kind: &Kind, workspace: &Workspace) -> PathBuf {
 pub async fn export_kubeconfig(kind: &Kind, workspace: &Workspace) -> bool {
     let exported = kind
         .command()
-        .args(["export", "kubeconfig", "--name", CLUSTER, "--kubeconfig"])
+        .args(["export", "kubeconfig", "--name", &kind.engine.cluster, "--kubeconfig"])
         .arg(workspace.kubeconfig())
         .deadline(Duration::from_secs(20))
         .output()

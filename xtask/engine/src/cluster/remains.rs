@@ -8,14 +8,13 @@ use anyhow::{Context, Result};
 use rustix::process::{Pid, Signal, kill_process_group};
 
 use machine::container::{Engine, EngineKind};
-use machine::workspace::CLUSTER;
 
 /// The label that kind gives the containers of a cluster.
 const CLUSTER_LABEL: &str = "io.x-k8s.kind.cluster";
 
 /// The name of the node, which is also that of its container and the label of its volume.
-pub(super) fn node() -> String {
-    format!("{CLUSTER}-control-plane")
+pub(super) fn node(engine: &Engine) -> String {
+    format!("{}-control-plane", engine.cluster)
 }
 
 /// The containers of our cluster, running or not.
@@ -23,7 +22,8 @@ pub(super) fn node() -> String {
 /// # Errors
 /// The engine does not answer.
 pub(super) async fn containers(engine: &Engine) -> Result<Vec<String>> {
-    list(engine, &["ps", "--all", "--format", "{{.Names}}"], &format!("{CLUSTER_LABEL}={CLUSTER}")).await
+    list(engine, &["ps", "--all", "--format", "{{.Names}}"], &format!("{CLUSTER_LABEL}={}", engine.cluster))
+        .await
 }
 
 /// Removes it all, and the kubeconfig. True when there was something. To be called under the run lock.
@@ -31,7 +31,7 @@ pub(super) async fn containers(engine: &Engine) -> Result<Vec<String>> {
 /// # Errors
 /// The engine does not let go of something; the error shows the command.
 pub(super) async fn remove(engine: &Engine, kubeconfig: &Path) -> Result<bool> {
-    end_orphans();
+    end_orphans(&engine.cluster);
     let containers = containers(engine).await?;
     if !containers.is_empty() {
         let mut rm = engine.command().args(["rm", "--force", "--volumes"]);
@@ -42,13 +42,13 @@ pub(super) async fn remove(engine: &Engine, kubeconfig: &Path) -> Result<bool> {
         rm.args(&containers).read().await?;
     }
     // With podman, kind makes the node's volume itself before the container.
-    let volumes = list(engine, &["volume", "ls", "--format", "{{.Name}}"], &node()).await?;
+    let volumes = list(engine, &["volume", "ls", "--format", "{{.Name}}"], &node(engine)).await?;
     if !volumes.is_empty() {
         engine.command().args(["volume", "rm", "--force"]).args(&volumes).read().await?;
     }
-    let network = engine.command().args(["network", "inspect", CLUSTER]).output().await?.status == 0;
+    let network = engine.command().args(["network", "inspect", &engine.cluster]).output().await?.status == 0;
     if network {
-        engine.command().args(["network", "rm", CLUSTER]).read().await?;
+        engine.command().args(["network", "rm", &engine.cluster]).read().await?;
     }
     match std::fs::remove_file(kubeconfig) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
@@ -61,7 +61,7 @@ pub(super) async fn remove(engine: &Engine, kubeconfig: &Path) -> Result<bool> {
 
 /// Ends every `kind create cluster` for our cluster: who started it was killed, or has just been failed by it,
 /// and it would go on making what is being removed.
-fn end_orphans() {
+fn end_orphans(cluster: &str) {
     let Ok(processes) = std::fs::read_dir("/proc") else {
         return;
     };
@@ -70,7 +70,7 @@ fn end_orphans() {
             continue;
         };
         let arguments = std::fs::read(process.path().join("cmdline")).unwrap_or_default();
-        if makes_our_cluster(&arguments)
+        if makes_our_cluster(&arguments, cluster)
             && let Some(pid) = Pid::from_raw(pid)
         {
             // We start every command as the leader of its group; fails only when it is already gone.
@@ -80,14 +80,14 @@ fn end_orphans() {
 }
 
 /// Whether a process' arguments, each ended by a zero byte, are those of [`super::kind::create`].
-fn makes_our_cluster(arguments: &[u8]) -> bool {
+fn makes_our_cluster(arguments: &[u8], cluster: &str) -> bool {
     let arguments: Vec<&[u8]> = arguments.split(|&byte| byte == 0).collect();
     let program = arguments.first().copied().unwrap_or_default();
     let has = |pair: [&str; 2]| {
         let mut pairs = arguments.windows(2);
         pairs.any(|found| found == [pair[0].as_bytes(), pair[1].as_bytes()])
     };
-    program.ends_with(b"kind") && has(["create", "cluster"]) && has(["--name", CLUSTER])
+    program.ends_with(b"kind") && has(["create", "cluster"]) && has(["--name", cluster])
 }
 
 /// Names of the engine's objects that have a label.
@@ -108,12 +108,14 @@ mod tests {
 
     #[test]
     fn only_a_kind_that_makes_our_cluster_is_ended() {
-        let line = |text: &str| text.replace(' ', "\0").into_bytes();
-        let ours = format!("/cache/bin/kind create cluster --retain --name {CLUSTER} --config kind.yaml");
-        assert!(makes_our_cluster(&line(&ours)));
-        assert!(!makes_our_cluster(&line("kind create cluster --name mine")));
-        assert!(!makes_our_cluster(&line(&format!("kind delete cluster --name {CLUSTER}"))));
-        assert!(!makes_our_cluster(&line(&format!("grep create cluster --name {CLUSTER}"))));
-        assert!(!makes_our_cluster(b""));
+        const OURS: &str = "statefulset-lab-00000000";
+        let makes_ours = |line: &str| makes_our_cluster(&line.replace(' ', "\0").into_bytes(), OURS);
+        assert!(makes_ours(&format!(
+            "/cache/bin/kind create cluster --retain --name {OURS} --config kind.yaml"
+        )));
+        assert!(!makes_ours("kind create cluster --name statefulset-lab-11111111"), "somebody else's");
+        assert!(!makes_ours(&format!("kind delete cluster --name {OURS}")));
+        assert!(!makes_ours(&format!("grep create cluster --name {OURS}")));
+        assert!(!makes_ours(""));
     }
 }

@@ -14,13 +14,13 @@ const DIGITS: usize = 6;
 /// A name shorter than this says nothing.
 const LEAST: usize = 12;
 
-/// How long the name of a chart may be in `<lab>-<chart>-<experiment>`.
+/// How long the name of a chart may be in `<lab>-<chart>-<experiment>-<digits>`.
 ///
 /// # Errors
 /// [`BadInput`] when lab and experiments leave no room for it.
 pub(super) fn room<'a>(lab: &str, experiments: impl Iterator<Item = &'a str>) -> Result<usize> {
     let longest = experiments.map(str::len).max().unwrap_or(0);
-    let room = NAMESPACE_CHARS.saturating_sub(lab.len() + longest + 2);
+    let room = NAMESPACE_CHARS.saturating_sub(lab.len() + longest + 2 + DIGITS + 1);
     if room < LEAST {
         let says = "lab and experiment leave no room for the name of a chart in that of a namespace";
         return Err(
@@ -142,7 +142,7 @@ mod tests {
 
     #[test]
     fn a_lab_whose_names_leave_no_room_says_so() {
-        assert_eq!(room("statefulset", ["dns", "rolling-update"].into_iter()).unwrap(), 36);
+        assert_eq!(room("statefulset", ["dns", "rolling-update"].into_iter()).unwrap(), 29);
         assert!(room(&"l".repeat(30), ["e".repeat(30).as_str()].into_iter()).is_err());
     }
 }

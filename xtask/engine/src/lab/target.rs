@@ -77,6 +77,22 @@ impl Target {
         })
     }
 
+    /// One that was never rendered, for tests of what needs no chart.
+    #[cfg(test)]
+    pub(crate) fn pretended() -> Self {
+        Self {
+            chart: PathBuf::new(),
+            release: "r".to_owned(),
+            values: Values::new(),
+            values_dir: PathBuf::new(),
+            shown_values_dir: PathBuf::new(),
+            roles: serde_json::Map::new(),
+            selector: json!({}),
+            port: None,
+            objects: Vec::new(),
+        }
+    }
+
     /// The variable `target` of expressions.
     pub fn variable(&self, namespace: &str) -> Json {
         let mut variable = self.roles.clone();

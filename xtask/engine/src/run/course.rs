@@ -10,8 +10,10 @@ use crate::image::Image;
 use crate::lab::target::Target;
 use crate::run;
 use crate::run::bench::Access;
+use crate::run::namespaces::Namespaces;
 use crate::run::session::Session;
 use crate::run::subject::Subject;
+use machine::identity::Identity;
 use machine::progress::Progress;
 use model::record::{ExperimentRecord, Stage, millis};
 
@@ -24,7 +26,8 @@ pub struct Course {
     pub cluster: Staged<Cluster>,
     /// The way into the cluster, and the charts.
     pub install: Staged<Installed>,
-    experiments: Staged<()>,
+    /// What the experiments left in the cluster against our will.
+    pub experiments: Staged<Vec<String>>,
     /// The experiments that ended, of each chart, as they ended.
     pub ended: Vec<Vec<ExperimentRecord>>,
 }
@@ -35,6 +38,10 @@ pub struct Installed {
     pub access: Access,
     /// The roles of each chart's objects, or why they are not known.
     pub targets: Vec<Result<Target>>,
+    /// The namespaces of the experiments.
+    pub namespaces: Namespaces,
+    /// Who we are, on a cluster that others use as well.
+    pub owner: Option<Identity>,
 }
 
 /// A stage: what it returned, and how long it took, also when it failed.
@@ -80,7 +87,8 @@ impl Course {
         let (image, cluster) = tokio::try_join!(build, cluster.run(session.cluster(progress)))?;
         let installed = install.run(session.install(cluster, image.as_ref(), subjects, progress)).await?;
         ended.resize_with(subjects.len(), Vec::new);
-        experiments.run(run::experiments(session, subjects, installed, ended, progress)).await.map(drop)
+        let ran = run::experiments(subjects, installed, session.args, ended, progress);
+        experiments.run(ran).await.map(drop)
     }
 
     /// The stages that ended, in their order.

@@ -122,11 +122,11 @@ impl Journal<'_> {
         places.push(("report", file("report.html")));
         places.push(("for machines", format!("{}, {}", file("report.json"), file("junit.xml"))));
         if let Some(kept) = self.session.kept(self.course) {
-            places.push(("cluster", kept.to_owned()));
+            places.push(("cluster", kept));
             let left = record
                 .experiments
                 .iter()
-                .filter(|experiment| !self.subject.releases(experiment, self.session.args.keep));
+                .filter(|experiment| !self.subject.may_go(experiment, self.session.args.keep));
             let left: Vec<&str> = left.map(|experiment| experiment.namespace.as_str()).collect();
             if !left.is_empty() {
                 places.push(("namespaces", left.join(", ")));

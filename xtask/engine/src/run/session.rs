@@ -13,16 +13,15 @@ use crate::cluster::{self, Cluster};
 use crate::image::{self, Image};
 use crate::run::bench::Access;
 use crate::run::course::{Course, Installed};
-use crate::run::namespaces;
+use crate::run::namespaces::{self, Namespaces};
 use crate::run::subject::Subject;
 use cli::{ClusterArg, RunArgs};
 use machine::command::Command;
+use machine::identity::Identity;
 use machine::progress::Progress;
 use machine::workspace::Workspace;
 use setup::Environment;
 
-/// Experiments that a core bears at the same time: they mostly wait, for pods to start and to stop.
-const JOBS_PER_CORE: usize = 4;
 /// Tools that a core bears at the same time: each is a Go process of a tenth of a second.
 const TOOLS_PER_CORE: usize = 4;
 
@@ -92,9 +91,11 @@ impl<'a> Session<'a> {
     ) -> Result<Installed> {
         let task = progress.start("install");
         let client = cluster.client().await?;
+        let identity = self.workspace.identity();
+        let namespaces = Namespaces::of(client.clone(), identity.clone());
         let cores = std::thread::available_parallelism().map_or(2, usize::from);
         let access = Access {
-            client: client.clone(),
+            client,
             // Paths of chart and values are told, and so run, from the root of the checkout.
             kubectl: cluster.kubectl().dir(&self.workspace.root),
             helm: cluster.helm().dir(&self.workspace.root),
@@ -117,49 +118,48 @@ impl<'a> Session<'a> {
             });
             try_join_all(targets).await
         };
-        let (loaded, cleared, targets) = tokio::try_join!(loading, namespaces::clear(&client), targets)?;
+        let (loaded, cleared, targets) = tokio::try_join!(loading, namespaces.clear(), targets)?;
         let cleared = if cleared.is_empty() {
             String::new()
         } else {
             format!(", {} old namespaces removed", cleared.len())
         };
         task.done(&format!("{loaded}{cleared}"));
-        Ok(Installed { access, targets })
-    }
-
-    /// Experiments at the same time.
-    pub fn jobs(&self) -> usize {
-        let cores = std::thread::available_parallelism().map_or(2, usize::from);
-        self.args.jobs.map_or(cores * JOBS_PER_CORE, usize::from)
+        let owner = (self.args.cluster != ClusterArg::Kind).then_some(identity);
+        Ok(Installed { access, targets, namespaces, owner })
     }
 
     /// Takes down what this run set up, unless it is to be kept; where it left questions, what the node said stays.
-    ///
-    /// # Errors
-    /// When something does not go; the message says what.
-    pub async fn undo(&self, course: &Course, questions: bool, progress: &Progress) -> Result<()> {
-        if self.args.keep {
-            return Ok(());
-        }
-        if self.args.cluster == ClusterArg::Kind {
-            if questions {
-                let logs = cluster::kind::export_logs(self.environment.kind()?, self.workspace).await;
+    /// Returns what did not go, and why: what was found out stands in any case.
+    pub async fn undo(&self, course: &Course, questions: bool, progress: &Progress) -> Vec<String> {
+        let mut left = course.experiments.value.clone().unwrap_or_default();
+        let own = self.args.cluster == ClusterArg::Kind;
+        if own && !self.args.keep {
+            if questions && let Ok(kind) = self.environment.kind() {
+                let logs = cluster::kind::export_logs(kind, self.workspace).await;
                 progress.say(&format!("what the node said is in {}", self.workspace.display(&logs)));
             }
             // Also when the run broke while it was being made.
-            return cluster::down(self.workspace, progress).await;
+            let down = cluster::down(self.workspace, progress).await;
+            left.extend(down.err().map(|error| format!("{error:#}\nnext: cargo xtask cluster down")));
         }
-        let Some(cluster) = &course.cluster.value else { return Ok(()) };
-        if let Some(installed) = &course.install.value {
-            namespaces::clear(&installed.access.client).await?;
+        if !own
+            && !self.args.keep
+            && let Some(installed) = &course.install.value
+        {
+            left.extend(installed.namespaces.clear().await.err().map(|error| format!("{error:#}")));
         }
-        cluster.down(self.workspace, progress).await
+        if !own && let Some(cluster) = &course.cluster.value {
+            // Of no use to somebody who has the context.
+            left.extend(cluster.forget().err().map(|error| format!("{error:#}")));
+        }
+        left
     }
 
-    /// What to do with a cluster that stays.
-    pub fn kept(&self, course: &Course) -> Option<&'static str> {
-        let stays = self.args.keep && course.cluster.value.is_some();
-        stays.then_some("kept: cargo xtask shell looks around, cargo xtask cluster down removes it")
+    /// What to do with a cluster, or with what lies in it, that stays.
+    pub fn kept(&self, course: &Course) -> Option<String> {
+        course.cluster.value.as_ref().filter(|_| self.args.keep)?;
+        Some(kept(&self.args.cluster, &self.workspace.identity()))
     }
 
     /// What it ran with, as far as it came.
@@ -178,6 +178,20 @@ impl<'a> Session<'a> {
     }
 }
 
+fn kept(cluster: &ClusterArg, identity: &Identity) -> String {
+    match cluster {
+        ClusterArg::Kind => {
+            "kept: cargo xtask shell looks around, cargo xtask cluster down removes it".to_owned()
+        }
+        ClusterArg::Context(name) => {
+            let label = namespaces::selector(identity);
+            format!(
+                "context {name}, as it is: kubectl delete namespace --selector {label} clears it, or the next run"
+            )
+        }
+    }
+}
+
 /// The commit that is checked out, and whether the tree has changes; the evidence itself does not count as one.
 async fn revision(workspace: &Workspace) -> String {
     let git = |args: &[&str]| Command::new("git").args(args).dir(&workspace.root);
@@ -187,4 +201,20 @@ async fn revision(workspace: &Workspace) -> String {
         git(&["status", "--porcelain", "--", ".", ":!docs/evidence", ":!docs/STATEFULSET.md"]).read().await;
     let dirty = changes.is_ok_and(|changes| !changes.trim().is_empty());
     format!("{revision}{}", if dirty { ", with changes" } else { "" })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::Path;
+
+    #[test]
+    fn what_is_kept_on_a_cluster_of_the_users_is_not_said_to_go_with_ours() {
+        let identity = Identity::here(Path::new("/cache"));
+        let ours = kept(&ClusterArg::Kind, &identity);
+        assert!(ours.contains("cargo xtask cluster down removes it"), "{ours}");
+        let theirs = kept(&ClusterArg::Context("minikube".to_owned()), &identity);
+        assert!(theirs.starts_with("context minikube") && theirs.contains(identity.key()), "{theirs}");
+        assert!(!theirs.contains("cluster down") && !theirs.contains("shell"), "{theirs}");
+    }
 }

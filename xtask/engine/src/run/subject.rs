@@ -9,8 +9,10 @@ use crate::image::Image;
 use crate::lab::Lab;
 use crate::lab::target::{Target, merge};
 use crate::run::bench::Access;
+use crate::run::namespaces;
 use cli::LabArgs;
 use machine::exit::BadInput;
+use machine::identity::Identity;
 use machine::workspace::Workspace;
 use model::record::ExperimentRecord;
 use model::spec::{Experiment, Values};
@@ -67,10 +69,9 @@ impl Subject {
         self.lab.choose(&self.only)
     }
 
-    /// The namespace of an experiment.
-    pub fn namespace(&self, experiment: &Experiment) -> String {
-        let name = self.name.iter().map(|name| format!("{name}-")).collect::<String>();
-        format!("{}-{name}{}", self.lab.spec.lab, experiment.id)
+    /// The namespace of an experiment; `owner` of a cluster that others use as well.
+    pub fn namespace(&self, experiment: &Experiment, owner: Option<&Identity>) -> String {
+        namespaces::name(&self.lab.spec.lab, self.name.as_deref(), &experiment.id, owner)
     }
 
     /// What a person calls an experiment of it.
@@ -80,8 +81,9 @@ impl Subject {
     }
 
     /// The user Helm acts as: of several charts none may touch another's namespaces, or anything beside them.
-    pub fn user(&self) -> Option<String> {
-        self.name.as_ref().map(|name| format!("{}:{name}", self.lab.spec.lab))
+    pub fn user(&self, owner: Option<&Identity>) -> Option<String> {
+        let of = owner.map(|owner| format!("{}:", owner.key())).unwrap_or_default();
+        self.name.as_ref().map(|name| format!("{of}{}:{name}", self.lab.spec.lab))
     }
 
     /// Its chart, a folder or an archive.
@@ -122,12 +124,12 @@ impl Subject {
         Ok(target)
     }
 
-    /// Whether the namespace of an experiment may go when it has ended: in a cluster that is kept only those are
-    /// left that somebody will want to look at, because they failed or were asked for by name. Of several charts
-    /// none is: a node bears about a hundred pods.
-    pub fn releases(&self, record: &ExperimentRecord, keep: bool) -> bool {
+    /// Whether the namespace of an experiment may go when it has ended: those are left that somebody will want to
+    /// look at, because they failed or, in a cluster that is kept, were asked for by name. Of several charts none is:
+    /// a node bears about a hundred pods.
+    pub fn may_go(&self, record: &ExperimentRecord, keep: bool) -> bool {
         let holds = record.failure.is_none() && !record.claims.iter().any(|claim| claim.verdict.is_red());
-        self.name.is_some() || keep && self.only.is_empty() && holds
+        self.name.is_some() || holds && (!keep || self.only.is_empty())
     }
 
     /// Name and version of its chart.
