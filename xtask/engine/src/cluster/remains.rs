@@ -118,4 +118,36 @@ mod tests {
         assert!(!makes_ours(&format!("grep create cluster --name {OURS}")));
         assert!(!makes_ours(""));
     }
+
+    #[tokio::test]
+    async fn the_cluster_of_another_user_of_the_same_daemon_is_neither_found_nor_removed() {
+        use std::os::unix::fs::PermissionsExt;
+        const THEIRS: &str = "statefulset-lab-11111111";
+        let dir = tempfile::tempdir().unwrap();
+        let docker = dir.path().join("docker");
+        // Lists their node by its label, has their network, and notes what it is told to remove.
+        let script = format!(
+            "#!/bin/sh\ncase \"$*\" in\n\
+             *' rm '* | 'rm '*) echo \"$*\" >>{dir}/removed ;;\n\
+             ps*label=*={THEIRS}) echo {THEIRS}-control-plane ;;\n\
+             'network inspect {THEIRS}') ;;\n\
+             'network inspect '*) exit 1 ;;\n\
+             esac\n",
+            dir = dir.path().display()
+        );
+        std::fs::write(&docker, script).unwrap();
+        std::fs::set_permissions(&docker, std::fs::Permissions::from_mode(0o755)).unwrap();
+        let daemon = |cluster: &str| {
+            let mut engine = Engine::pretended(EngineKind::Docker, vec![]);
+            (engine.path, engine.cluster) = (docker.clone(), cluster.to_owned());
+            engine
+        };
+        let (mine, theirs) = (daemon("statefulset-lab-00000000"), daemon(THEIRS));
+        let kubeconfig = dir.path().join("kubeconfig");
+        assert!(!remove(&mine, &kubeconfig).await.unwrap());
+        assert!(!dir.path().join("removed").exists());
+        assert!(remove(&theirs, &kubeconfig).await.unwrap());
+        let removed = std::fs::read_to_string(dir.path().join("removed")).unwrap();
+        assert_eq!(removed.lines().count(), 2, "{removed}");
+    }
 }
