@@ -165,6 +165,7 @@ async fn cluster(workspace: &Workspace, action: ClusterAction, progress: &Progre
             let started = Instant::now();
             let up = interrupt::or(cluster::up(workspace, &environment, progress)).await;
             if up.is_err() {
+                let _listening = interrupt::meanwhile("removing half a cluster");
                 // Half a cluster is of no use to anybody.
                 cluster::down(workspace, progress).await?;
             }

@@ -164,7 +164,9 @@ impl Room {
         for node in nodes {
             let node = serde_json::to_value(node)?;
             let has = &node["status"]["allocatable"];
-            if node["spec"]["unschedulable"] != true {
+            let mut taints = node["spec"]["taints"].as_array().into_iter().flatten();
+            // What is cordoned off or not ready bears a taint as well.
+            if !taints.any(|taint| taint["effect"] == "NoSchedule" || taint["effect"] == "NoExecute") {
                 free += Ask {
                     pods: quantity(&has["pods"], 1.0),
                     cpu_m: quantity(&has["cpu"], 1000.0),
@@ -305,6 +307,28 @@ mod tests {
         .unwrap();
         let ask = Ask::of(&[set, service, test], &experiment);
         assert_eq!(ask, Ask { pods: 6, cpu_m: 300, memory_bytes: 6 * (16 << 20) });
+    }
+
+    #[tokio::test]
+    async fn room_is_what_the_nodes_that_take_pods_have_less_what_runs_on_them() {
+        let node = |taints: Json| {
+            json!({"spec": {"taints": taints},
+                "status": {"allocatable": {"pods": "110", "cpu": "2", "memory": "4Gi"}}})
+        };
+        let pod = |phase: &str| {
+            json!({"spec": {"nodeName": "n", "containers": [{"resources": {"limits": {"cpu": "500m"}}}]},
+                "status": {"phase": phase}})
+        };
+        let nodes = [node(json!([])), node(json!([{"key": "k", "effect": "NoSchedule"}]))];
+        let lists = [
+            ("/api/v1/nodes", json!({"metadata": {}, "items": nodes})),
+            ("/api/v1/pods", json!({"metadata": {}, "items": [pod("Running"), pod("Succeeded")]})),
+        ];
+        let fake = Fake::serving(move |_, asked| {
+            lists.iter().find(|(path, _)| *path == asked).map(|(_, list)| (200, list.clone()))
+        });
+        let free = Room::of(&fake.client()).await.unwrap().state().free.unwrap();
+        assert_eq!(free, Ask { pods: 109, cpu_m: 1500, memory_bytes: 4 << 30 });
     }
 
     #[tokio::test]
