@@ -114,6 +114,49 @@ pub enum Change {
     Reason(String),
 }
 
+/// The kinds of steps, as the lab file writes them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum StepKind {
+    /// `install`.
+    Install,
+    /// `upgrade`.
+    Upgrade,
+    /// `uninstall`.
+    Uninstall,
+    /// `run`.
+    Run,
+    /// `exec`.
+    Exec,
+    /// `resolve`.
+    Resolve,
+    /// `visit`.
+    Visit,
+    /// `observe`.
+    Observe,
+    /// `await`.
+    Await,
+    /// `hold`.
+    Hold,
+}
+
+impl StepKind {
+    /// Whether a step of this kind may change what the timeline shows; `None` where its command decides.
+    pub fn acts(self) -> Option<bool> {
+        match self {
+            Self::Install | Self::Upgrade | Self::Uninstall | Self::Hold => Some(true),
+            Self::Run | Self::Exec => None,
+            Self::Resolve | Self::Visit | Self::Observe | Self::Await => Some(false),
+        }
+    }
+}
+
+impl fmt::Display for StepKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.serialize(f)
+    }
+}
+
 impl fmt::Display for Kind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.serialize(f)

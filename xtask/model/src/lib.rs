@@ -3,10 +3,10 @@
 // Each knows only those above it.
 pub mod text;
 pub mod kinds;
-pub mod spec;
-pub mod record;
-pub mod condition;
-pub mod verbs;
 mod stack;
+pub mod condition;
+pub mod record;
 pub mod expression;
+pub mod spec;
+pub mod verbs;
 pub mod load;

@@ -6,8 +6,7 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::kinds::{Change, Kind};
-use crate::spec::StepKind;
+use crate::kinds::{Change, Kind, StepKind};
 
 /// Version of the record's format; raised when a reader of the old one would misread the new one.
 pub const FORMAT: u32 = 1;

@@ -4,10 +4,11 @@
 //! unknown keys, all of them; serde would stop at the first, and so passes over them.
 
 use std::collections::BTreeMap;
-use std::fmt;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+use crate::kinds::StepKind;
 
 /// A lab: what to install, what to do to it, and what must then be true.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
@@ -179,49 +180,6 @@ impl Step {
     /// What reports call it: its name, or its kind and its place counted from one.
     pub fn label(&self, position: usize) -> String {
         self.name().map_or_else(|| format!("{}-{}", self.kind(), position + 1), str::to_owned)
-    }
-}
-
-/// The kinds of steps, as the lab file writes them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum StepKind {
-    /// Of [`Step::Install`].
-    Install,
-    /// Of [`Step::Upgrade`].
-    Upgrade,
-    /// Of [`Step::Uninstall`].
-    Uninstall,
-    /// Of [`Step::Run`].
-    Run,
-    /// Of [`Step::Exec`].
-    Exec,
-    /// Of [`Step::Resolve`].
-    Resolve,
-    /// Of [`Step::Visit`].
-    Visit,
-    /// Of [`Step::Observe`].
-    Observe,
-    /// Of [`Step::Await`].
-    Await,
-    /// Of [`Step::Hold`].
-    Hold,
-}
-
-impl StepKind {
-    /// Whether a step of this kind may change what the timeline shows; `None` where its command decides.
-    pub fn acts(self) -> Option<bool> {
-        match self {
-            Self::Install | Self::Upgrade | Self::Uninstall | Self::Hold => Some(true),
-            Self::Run | Self::Exec => None,
-            Self::Resolve | Self::Visit | Self::Observe | Self::Await => Some(false),
-        }
-    }
-}
-
-impl fmt::Display for StepKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.serialize(f)
     }
 }
 

@@ -1,7 +1,7 @@
 //! What was done in an experiment that may change what its timeline shows.
 
+use model::kinds::StepKind;
 use model::record::{ExperimentRecord, StepRecord};
-use model::spec::StepKind;
 use model::text::command_line;
 use model::verbs;
 

@@ -27,8 +27,8 @@ use regex::{Captures, Regex};
 use serde_json::Value;
 
 use super::table::Table;
+use model::kinds::StepKind;
 use model::record::{CommandRecord, ExperimentRecord, Record};
-use model::spec::StepKind;
 use model::text::{self, command_line};
 
 /// One place of the evidence and its redacted text: what two runs are compared by.
