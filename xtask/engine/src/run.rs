@@ -36,7 +36,7 @@ use crate::run::watches::Watches;
 use cli::RunArgs;
 use machine::identity::Identity;
 use machine::progress::{Progress, Task};
-use model::expression::{Expression, Scope};
+use model::expression::Scope;
 use model::record::{ClaimRecord, CommandRecord, ExperimentRecord, StepRecord, Verdict, millis};
 use model::spec::{Claim, Experiment};
 
@@ -254,7 +254,7 @@ fn unjudged(claim: &Claim) -> ClaimRecord {
         criterion: claim.criterion.clone(),
         points: claim.points,
         source: claim.source.clone(),
-        expect: claim.expect.trim().to_owned(),
+        expect: claim.expect.text().trim().to_owned(),
         verdict: Verdict::NotJudged,
         values: Vec::new(),
         message: None,
@@ -263,14 +263,14 @@ fn unjudged(claim: &Claim) -> ClaimRecord {
 
 fn judge(claim: &Claim, bench: &Bench<'_>, failure: Option<&str>) -> ClaimRecord {
     let mut record = unjudged(claim);
-    let expression = match Expression::compile(&claim.expect) {
+    let expression = match claim.expect.get() {
         Ok(expression) => expression,
         Err(fault) => {
             record.message = Some(fault.to_string());
             return record;
         }
     };
-    let scope = bench.scope(&expression);
+    let scope = bench.scope(expression);
     // What a broken experiment recorded before it broke may still decide a claim.
     match (expression.is_true(&scope), failure) {
         (Ok(true), _) => record.verdict = Verdict::Holds,

@@ -5,7 +5,9 @@
 mod bounds;
 mod tree;
 mod parts;
+mod compiled;
 mod template;
+mod command_line;
 
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
@@ -16,6 +18,10 @@ use cel::objects::{Key, Map};
 use cel::{Context, Env, Program, Value};
 use serde_json::Value as Json;
 
+#[cfg(test)]
+pub(crate) use bounds::{CHARS, DEPTH};
+pub use command_line::CommandLine;
+pub use compiled::{Compile, Compiled};
 pub use template::Template;
 
 use self::bounds::Shape;
@@ -125,12 +131,8 @@ pub struct Reads {
     pub functions: Vec<Name>,
 }
 
-impl Expression {
-    /// Compiles an expression.
-    ///
-    /// # Errors
-    /// What the parser says of it.
-    pub fn compile(source: &str) -> Result<Self, Fault> {
+impl Compile for Expression {
+    fn compile(source: &str) -> Result<Self, Fault> {
         let shape = bounds::check(source)?;
         let Some(parsed) = with_room(PARSER, || ENVIRONMENT.compile(source)) else {
             return Err(Fault { says: "the parser gave up on this expression".to_owned(), at: None });
@@ -149,6 +151,12 @@ impl Expression {
         Ok(expression)
     }
 
+    fn expressions(&self) -> Vec<(usize, &Expression)> {
+        vec![(0, self)]
+    }
+}
+
+impl Expression {
     /// The names it holds, and where.
     pub fn reads(&self) -> Reads {
         tree::names(self.program.expression(), &self.places())

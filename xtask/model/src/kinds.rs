@@ -186,6 +186,15 @@ pub const TARGET_FIELDS: [&str; 10] = [
 /// A namespace's name is a DNS label: <https://www.rfc-editor.org/rfc/rfc1123>.
 pub const NAMESPACE_CHARS: usize = 63;
 
+/// Whether Kubernetes takes it for the name of an object: <https://www.rfc-editor.org/rfc/rfc1123>, with dots.
+pub fn is_name(name: &str) -> bool {
+    let label = |label: &str| {
+        let inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+        !label.is_empty() && label.chars().all(inner) && !label.starts_with('-') && !label.ends_with('-')
+    };
+    name.len() <= 253 && name.split('.').all(label)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

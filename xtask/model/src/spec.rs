@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::expression::{CommandLine, Compiled, Expression, Template};
 use crate::kinds::StepKind;
 
 /// A lab: what to install, what to do to it, and what must then be true.
@@ -113,7 +114,7 @@ pub struct Claim {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<String>,
     /// CEL expression over what the steps recorded and over `timeline`; must be true.
-    pub expect: String,
+    pub expect: Compiled<Expression>,
 }
 
 /// One thing done. What it records is found in expressions under the name given with `as`.
@@ -229,7 +230,7 @@ pub struct Run {
     #[serde(rename = "as", default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
     /// The command line, split like a shell splits it, run without a shell. The namespace is added.
-    pub command: String,
+    pub command: Compiled<CommandLine>,
     /// Exit status that is no failure of the step.
     #[serde(default)]
     pub status: i32,
@@ -248,9 +249,9 @@ pub struct Exec {
     pub name: Option<String>,
     /// Names of pods; all of the target's workload when left out.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub pods: Vec<String>,
+    pub pods: Vec<Compiled<Template>>,
     /// The command line, split like a shell splits it.
-    pub command: String,
+    pub command: Compiled<CommandLine>,
     /// Exit status that is no failure of the step.
     #[serde(default)]
     pub status: i32,
@@ -265,9 +266,9 @@ pub struct Resolve {
     pub name: Option<String>,
     /// Names of the pods that ask; all of the target's workload when left out.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub pods: Vec<String>,
+    pub pods: Vec<Compiled<Template>>,
     /// Names to resolve. A name that does not resolve is recorded, it does not fail the step.
-    pub names: Vec<String>,
+    pub names: Vec<Compiled<Template>>,
     /// Record type asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub record: Option<String>,
@@ -277,15 +278,16 @@ pub struct Resolve {
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub struct Visit {
-    /// Name for expressions: a map by pod name to `answers` and to the `last` count read.
+    /// Name for expressions: a map by pod name to `answers` and to the `last` count: of the last answer the whole, when
+    /// that is a number, or its `visits`, when it is a JSON object.
     #[serde(rename = "as", default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
     /// Names of pods, visited side by side; all of the target's workload when left out.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub pods: Vec<String>,
-    /// Path asked for; counting is `/`, reading is `/visits`.
+    pub pods: Vec<Compiled<Template>>,
+    /// Path asked for: `/` counts, `/visits` reads.
     #[serde(default = "default_path")]
-    pub path: String,
+    pub path: Compiled<Template>,
     /// Requests to each pod, by position: `[3, 1, 2]`; the last number holds for those after it.
     #[serde(default = "once")]
     pub times: Vec<u32>,
@@ -309,7 +311,7 @@ pub struct Await {
     #[serde(rename = "as", default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
     /// CEL expression over the watched objects (`pods`, `statefulsets`, …), what was recorded, and `timeline`.
-    pub until: String,
+    pub until: Compiled<Expression>,
     /// Deadline in seconds.
     #[serde(default = "default_rollout_timeout_s")]
     #[schemars(range(min = 1, max = 86_400))]
@@ -336,8 +338,8 @@ fn once() -> Vec<u32> {
     vec![1]
 }
 
-fn default_path() -> String {
-    "/".to_owned()
+fn default_path() -> Compiled<Template> {
+    "/".into()
 }
 
 fn default_rollout_timeout_s() -> u64 {

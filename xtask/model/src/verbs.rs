@@ -1,11 +1,15 @@
-//! Which command lines only read: those change nothing in a picture, and may be typed again.
+//! What `kubectl` and `helm` are for in a lab: which command lines it may run, and which of them only read, so that
+//! they change nothing in a picture and may be typed again.
+//!
+//! Both are lists of what is known. A word that is on none may not be run, and what is not known to be harmless is a
+//! change.
 
-/// Words of `kubectl` after which nothing is changed.
-const READING: [&str; 13] = [
+use crate::expression::Template;
+
+/// Words after which nothing is changed. With `auth`, `cluster-info`, `exec` and `rollout` it depends.
+const KUBECTL_READS: &[&str] = &[
     "api-resources",
     "api-versions",
-    "auth",
-    "cluster-info",
     "describe",
     "diff",
     "events",
@@ -16,52 +20,211 @@ const READING: [&str; 13] = [
     "version",
     "wait",
 ];
-/// Words of `helm` after which nothing is changed.
-const HELM_READING: [&str; 8] = ["get", "history", "list", "ls", "show", "status", "template", "version"];
-/// Programs inside pods that change nothing.
-const INSIDE: [&str; 10] = ["cat", "df", "env", "head", "hostname", "id", "ls", "nslookup", "stat", "tail"];
+/// Words after which something may be.
+const KUBECTL_CHANGES: &[&str] = &[
+    "annotate",
+    "apply",
+    "auth",
+    "autoscale",
+    "cluster-info",
+    "create",
+    "delete",
+    "exec",
+    "expose",
+    "label",
+    "patch",
+    "replace",
+    "rollout",
+    "run",
+    "scale",
+    "set",
+];
+const HELM_READS: &[&str] = &["get", "history", "list", "ls", "show", "status", "template", "version"];
+const HELM_CHANGES: &[&str] = &["install", "lint", "rollback", "test", "uninstall", "upgrade"];
+/// Programs inside pods that change nothing, whatever follows them.
+const INSIDE: &[&str] = &["cat", "df", "head", "id", "ls", "nslookup", "stat", "tail"];
 
-/// Whether a command line of `kubectl` or `helm` changes nothing, however often it is run. What is not known to be
-/// harmless is not.
+/// Options that lead out of the experiment's namespace or its cluster, to another user, to another program, or into
+/// files of this machine.
+const REFUSED: &[&str] = &[
+    "all-namespaces",
+    "as",
+    "as-group",
+    "as-uid",
+    "as-user-extra",
+    "cache-dir",
+    "certificate-authority",
+    "client-certificate",
+    "client-key",
+    "cluster",
+    "content-cache",
+    "context",
+    "create-namespace",
+    "insecure-skip-tls-verify",
+    "kube-apiserver",
+    "kube-as-group",
+    "kube-as-user",
+    "kube-ca-file",
+    "kube-context",
+    "kube-insecure-skip-tls-verify",
+    "kube-tls-server-name",
+    "kube-token",
+    "kubeconfig",
+    "kuberc",
+    "namespace",
+    "output-dir",
+    "output-directory",
+    "password",
+    "post-renderer",
+    "post-renderer-args",
+    "profile",
+    "profile-output",
+    "raw",
+    "registry-config",
+    "repository-cache",
+    "repository-config",
+    "server",
+    "tls-server-name",
+    "token",
+    "user",
+    "username",
+];
+/// Their short forms: all namespaces, the namespace, the server.
+const REFUSED_LETTERS: &[char] = &['A', 'n', 's'];
+/// Letters that take what follows them for their value.
+const VALUED_LETTERS: &[char] = &['c', 'e', 'f', 'k', 'l', 'L', 'o', 'v'];
+/// Kinds that belong to the cluster and to everybody on it.
+const CLUSTER_WIDE: &[&str] = &[
+    "clusterrole",
+    "clusterrolebinding",
+    "clusterrolebindings",
+    "clusterroles",
+    "crd",
+    "crds",
+    "customresourcedefinition",
+    "customresourcedefinitions",
+    "namespace",
+    "namespaces",
+    "no",
+    "node",
+    "nodes",
+    "ns",
+    "persistentvolume",
+    "persistentvolumes",
+    "priorityclass",
+    "priorityclasses",
+    "pv",
+    "sc",
+    "storageclass",
+    "storageclasses",
+];
+
+/// Whether a command line of `kubectl` or `helm` changes nothing, however often it is run.
 pub fn only_reads<Word: AsRef<str>>(argv: &[Word]) -> bool {
     let words: Vec<&str> = argv.iter().map(AsRef::as_ref).collect();
-    let mut said = said(&words);
-    let verb = said.next().unwrap_or_default();
-    match words.first().copied().unwrap_or_default() {
-        "kubectl" => match verb {
-            "exec" => INSIDE.contains(&inside(&words)),
-            "rollout" => said.next().is_some_and(|what| ["history", "status"].contains(&what)),
-            verb => READING.contains(&verb),
-        },
-        "helm" => HELM_READING.contains(&verb),
+    let Some((tool, words)) = words.split_first() else { return false };
+    match (*tool, behind_options(words)) {
+        ("kubectl", ["exec", rest @ ..]) => reads_inside(rest),
+        ("kubectl", ["rollout", "history" | "status", ..]) => true,
+        ("kubectl", ["auth", "can-i" | "whoami", ..]) => true,
+        ("kubectl", ["cluster-info"]) => true,
+        ("kubectl", [verb, ..]) => KUBECTL_READS.contains(verb),
+        ("helm", [verb, rest @ ..]) => HELM_READS.contains(verb) && !rest.iter().any(|word| is_refused(word)),
         _ => false,
     }
 }
 
-/// The program that `kubectl exec` starts inside a pod.
-fn inside<'a>(words: &[&'a str]) -> &'a str {
-    words.iter().skip_while(|word| **word != "--").nth(1).copied().unwrap_or_default()
+/// What stands behind the options that we put before the verb ourselves. Before any other nobody knows without the
+/// tool's own lists whether the next word is its value or the verb.
+fn behind_options<'a, 'b>(words: &'a [&'b str]) -> &'a [&'b str] {
+    match words {
+        ["--namespace" | "--kube-as-user", _, rest @ ..] => behind_options(rest),
+        [option, rest @ ..] if option.starts_with("--") && option.contains('=') => behind_options(rest),
+        _ => words,
+    }
 }
 
-/// The words behind the tool's name that are neither options nor their values: `get` and `pods` in
-/// `kubectl --namespace lab get pods`.
-fn said<'a>(words: &[&'a str]) -> impl Iterator<Item = &'a str> {
-    let mut words = words.iter().skip(1);
-    std::iter::from_fn(move || {
-        while let Some(word) = words.next() {
-            match word.strip_prefix('-') {
-                None => return Some(*word),
-                Some(option) if !option.contains('=') => _ = words.next(),
-                Some(_) => {}
-            }
+/// Whether the program that `kubectl exec` starts inside a pod changes nothing.
+fn reads_inside(words: &[&str]) -> bool {
+    let mut words = words.iter().skip_while(|word| **word != "--").skip(1);
+    match words.next() {
+        // With words behind them these run another program, and give the pod another name.
+        Some(&"env" | &"hostname") => words.next().is_none(),
+        Some(program) => INSIDE.contains(program),
+        None => false,
+    }
+}
+
+/// Why a lab may not run a command line.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// The word it is about, as far as it is known before there are values; empty for the whole line.
+    pub word: String,
+    /// What is wrong with it.
+    pub says: String,
+}
+
+/// Why a lab may not run a command line, if so: it has the experiment's namespace to itself, and nothing beside it.
+///
+/// This keeps a lab that was written in good faith from what it did not mean. A lab is a program all the same: what
+/// it may do inside its namespace is enough for much that its reader would not want.
+pub fn refusal(words: &[Template]) -> Option<Refusal> {
+    let refuse = |word: &str, says: String| Some(Refusal { word: word.to_owned(), says });
+    let (tool, words) = words.split_first()?;
+    let (tool, reads, changes) = match tool.fixed() {
+        Some("kubectl") => ("kubectl", KUBECTL_READS, KUBECTL_CHANGES),
+        Some("helm") => ("helm", HELM_READS, HELM_CHANGES),
+        _ => return refuse("", "only kubectl and helm can be run".to_owned()),
+    };
+    let Some(verb) = words.first().and_then(Template::fixed) else {
+        return refuse("", format!("what {tool} shall do must stand right behind its name, as it is"));
+    };
+    if !reads.contains(&verb) && !changes.contains(&verb) {
+        let mut known = [reads, changes].concat();
+        known.sort_unstable();
+        let says = format!("`{tool} {verb}` is nothing that a lab may run; it may {}", known.join(", "));
+        return refuse(verb, says);
+    }
+    for word in words[1..].iter().take_while(|word| word.fixed() != Some("--")) {
+        let literal = word.literal();
+        if literal.starts_with('-') && word.varies() && !literal.contains('=') {
+            return refuse(literal, "an option takes a value as in `--name=${value}`".to_owned());
         }
-        None
-    })
+        if is_refused(literal) {
+            let option = literal.split('=').next().unwrap_or(literal);
+            let says = format!(
+                "no lab may say `{option}`: it has its experiment's namespace to itself, and nothing beside it"
+            );
+            return refuse(literal, says);
+        }
+        let mut kinds = literal.split(',').filter_map(|kind| kind.split(['/', '.']).next());
+        let wide = kinds.find(|kind| CLUSTER_WIDE.contains(&kind.to_lowercase().as_str()));
+        if let Some(kind) = wide.filter(|_| tool == "kubectl" && !reads.contains(&verb)) {
+            return refuse(
+                literal,
+                format!("`{kind}` belongs to the whole cluster, and a lab changes none of it"),
+            );
+        }
+    }
+    None
+}
+
+/// Whether an option is one of those that are refused.
+fn is_refused(word: &str) -> bool {
+    let Some(name) = word.strip_prefix('-') else { return false };
+    match name.strip_prefix('-') {
+        Some(name) => name.split('=').next().is_some_and(|name| REFUSED.contains(&name)),
+        None => name
+            .chars()
+            .take_while(|c| c.is_ascii_alphabetic() && !VALUED_LETTERS.contains(c))
+            .any(|c| REFUSED_LETTERS.contains(&c)),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::expression::{CommandLine, Compile};
 
     fn reads(line: &str) -> bool {
         only_reads(&shell_words::split(line).unwrap())
@@ -72,10 +235,12 @@ mod tests {
         for line in [
             "kubectl get pods",
             "kubectl --namespace lab get",
-            "kubectl --namespace=lab -v 3 describe pods",
+            "kubectl --namespace=lab --v=3 describe pods",
             "kubectl --namespace lab rollout history statefulset counter",
+            "kubectl --namespace lab auth can-i get pods",
             "kubectl --namespace lab exec counter-0 -- cat /data/visits",
-            "helm --namespace lab status counter",
+            "kubectl --namespace lab exec counter-0 -- env",
+            "helm --kube-as-user lab:a --namespace lab status counter",
         ] {
             assert!(reads(line), "{line}");
         }
@@ -96,6 +261,73 @@ mod tests {
             "sh -c get",
         ] {
             assert!(!reads(line), "{line}");
+        }
+    }
+
+    #[test]
+    fn what_only_looks_like_reading_is_a_change() {
+        for line in [
+            "kubectl exec counter-0 -- env touch /tmp/unready",
+            "kubectl exec counter-0 -- hostname other",
+            "kubectl auth reconcile --filename roles.yaml",
+            "kubectl cluster-info dump --output-directory=/tmp/x",
+            // The word behind an option need not be its value.
+            "kubectl --warnings-as-errors delete get pods",
+            "helm --debug uninstall status",
+            "helm template counter ./chart --output-dir out",
+        ] {
+            assert!(!reads(line), "{line}");
+        }
+    }
+
+    fn refused(line: &str) -> Option<String> {
+        refusal(CommandLine::compile(line).unwrap().words()).map(|refusal| refusal.word)
+    }
+
+    #[test]
+    fn what_leads_out_of_the_namespace_is_refused() {
+        for (line, word) in [
+            ("kubectl get pods --kubeconfig /root/.kube/config", "--kubeconfig"),
+            ("kubectl get pods --kubeconfig=/root/.kube/config", "--kubeconfig=/root/.kube/config"),
+            ("kubectl delete pods --all --namespace kube-system", "--namespace"),
+            ("kubectl delete pods --all -n kube-system", "-n"),
+            ("kubectl delete pods --all -nkube-system", "-nkube-system"),
+            ("kubectl logs counter-0 -pn kube-system", "-pn"),
+            ("kubectl get pods -A", "-A"),
+            ("kubectl get --raw /api", "--raw"),
+            ("kubectl get pods ${a} --context=other", "--context=other"),
+            ("kubectl get pods --${a}", "--"),
+            ("kubectl get pods -${a}", "-"),
+            ("kubectl ${a} pods", ""),
+            ("kubectl", ""),
+            ("kubectl --namespace x get pods", "--namespace"),
+            ("kubectl config use-context other", "config"),
+            ("kubectl delete namespace other", "namespace"),
+            ("kubectl delete pods,nodes --all", "pods,nodes"),
+            ("kubectl label node/lab x=y", "node/lab"),
+            ("helm plugin install https://example.com/plugin", "plugin"),
+            ("helm upgrade counter . --post-renderer ./run.sh", "--post-renderer"),
+            ("helm list --kube-context other", "--kube-context"),
+            ("rm -rf /", ""),
+            ("${a} get pods", ""),
+        ] {
+            assert_eq!(refused(line).as_deref(), Some(word), "{line}");
+        }
+    }
+
+    #[test]
+    fn what_a_lab_needs_is_not() {
+        for line in [
+            "kubectl get pods,statefulsets --output=custom-columns=NAME:.metadata.name",
+            "kubectl get nodes -o wide -lapp=none",
+            "kubectl delete pod ${a} --grace-period=0 --force",
+            "kubectl label pod ${a} app.kubernetes.io/component-",
+            "kubectl exec ${a} -- sh -c 'id -n'",
+            "kubectl scale statefulset ${a} --replicas=${b}",
+            "kubectl rollout undo statefulset ${a}",
+            "helm history ${a}",
+        ] {
+            assert_eq!(refused(line), None, "{line}");
         }
     }
 }

@@ -150,8 +150,9 @@ fn experiment_differences(experiment: &Experiment, recorded: &ExperimentRecord, 
         match recorded.claims.iter().find(|judged| judged.id == claim.id) {
             None => found.push(format!("claim `{}` of experiment `{id}` was never judged", claim.id)),
             Some(judged) => {
-                let old = (&judged.says, &judged.criterion, judged.points, &judged.source, &judged.expect);
-                if old != (&claim.says, &claim.criterion, claim.points, &claim.source, &claim.expect) {
+                let old =
+                    (&judged.says, &judged.criterion, judged.points, &judged.source, judged.expect.as_str());
+                if old != (&claim.says, &claim.criterion, claim.points, &claim.source, claim.expect.text()) {
                     found.push(format!("claim `{}` of experiment `{id}` changed since the run", claim.id));
                 }
             }
@@ -198,7 +199,7 @@ mod tests {
         let Step::Run(run) = &mut lab.experiments[0].steps[2] else {
             panic!("the fixture's third step runs")
         };
-        run.command.push_str(" --show-labels");
+        run.command = format!("{} --show-labels", run.command.text()).into();
         assert_eq!(
             told(&lab, &record),
             ["experiment `persistence` is declared otherwise than when it was run"]
@@ -228,7 +229,8 @@ mod tests {
     #[test]
     fn a_changed_claim_step_or_rubric_is_named() {
         let (mut lab, record) = fixture::passing();
-        lab.experiments[0].claims[0].expect.push_str(" && true");
+        let claim = &mut lab.experiments[0].claims[0];
+        claim.expect = format!("{} && true", claim.expect.text()).into();
         lab.experiments[0].question.push('?');
         lab.experiments[1].steps.pop();
         lab.experiments[2].steps.swap(0, 1);

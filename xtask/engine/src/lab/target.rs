@@ -7,6 +7,7 @@ use serde_json::{Value as Json, json};
 
 use machine::command::Command;
 use model::condition::text;
+use model::kinds::is_name;
 use model::spec::Values;
 
 /// More pods than any lab asks for, and than a node bears.
@@ -210,13 +211,13 @@ fn merge_value(base: &mut Json, over: &Json) {
     }
 }
 
-/// A name stands in command lines, where a space would make two arguments of it. The API server would refuse it too,
-/// but a chart may render otherwise once it is installed.
+/// A name stands in command lines. The API server would refuse what is none too, but a chart may render otherwise once
+/// it is installed.
 fn sound_name(name: &str) -> Result<()> {
-    let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '.';
-    if name.len() > 253 || name.starts_with('-') || !name.chars().all(fits) {
-        bail!("the chart calls an object {name:?}, which is no name of Kubernetes");
-    }
+    ensure!(
+        name.is_empty() || is_name(name),
+        "the chart calls an object {name:?}, which is no name of Kubernetes"
+    );
     Ok(())
 }
 

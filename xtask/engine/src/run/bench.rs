@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, ensure};
 use futures::future::try_join_all;
 use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
 use kube::api::{Api, ListParams};
@@ -16,8 +16,8 @@ use crate::run::timeline::Timeline;
 use crate::run::wait;
 use crate::transient;
 use machine::command::{Command, Output};
-use model::expression::{Expression, Scope, Template};
-use model::kinds::Kind;
+use model::expression::{CommandLine, Compile, Compiled, Expression, Scope, Template};
+use model::kinds::{Kind, is_name};
 use model::record::{CommandRecord, millis};
 use model::spec::Values;
 
@@ -94,21 +94,43 @@ impl Bench<'_> {
     /// A text of the lab file with the values in their places.
     ///
     /// # Errors
-    /// An expression in it that does not compile or has no value.
-    pub fn text(&self, text: &str) -> Result<String> {
-        let template = Template::compile(text).map_err(|error| anyhow!("`{text}`: {error}"))?;
-        let names = template.expressions().flat_map(|(_, expression)| expression.variables());
-        template.render(&self.named(names)).map_err(|error| anyhow!("`{text}`: {error}"))
+    /// An expression in it that has no value.
+    pub fn text(&self, text: &Compiled<Template>) -> Result<String> {
+        self.filled(text, Template::render)
+    }
+
+    /// The words of a command line of the lab file with the values in their places.
+    ///
+    /// # Errors
+    /// An expression in it that has no value, and a value that would be an option.
+    pub fn words(&self, line: &Compiled<CommandLine>) -> Result<Vec<String>> {
+        self.filled(line, CommandLine::render)
+    }
+
+    fn filled<T: Compile, Filled>(
+        &self,
+        compiled: &Compiled<T>,
+        fill: impl Fn(&T, &Scope) -> Result<Filled, String>,
+    ) -> Result<Filled> {
+        let made = compiled.get().map_err(|fault| anyhow!("`{}`: {fault}", compiled.text()))?;
+        let expressions = made.expressions();
+        let names = expressions.iter().flat_map(|(_, expression)| expression.variables());
+        fill(made, &self.named(names)).map_err(|error| anyhow!("`{}`: {error}", compiled.text()))
     }
 
     /// The pods named in a step, or all of the target's workload: of a set by ordinal, of a Deployment those that
     /// are there.
     ///
     /// # Errors
-    /// As [`Bench::text`].
-    pub fn pods(&self, named: &[String]) -> Result<Vec<String>> {
+    /// As [`Bench::text`], and a text that came to something that is no name.
+    pub fn pods(&self, named: &[Compiled<Template>]) -> Result<Vec<String>> {
         if !named.is_empty() {
-            return named.iter().map(|name| self.text(name)).collect();
+            let pod = |text: &Compiled<Template>| {
+                let name = self.text(text)?;
+                ensure!(is_name(&name), "`{}` came to {name:?}, which is no name of a pod", text.text());
+                Ok(name)
+            };
+            return named.iter().map(pod).collect();
         }
         Ok(self.target.pods().unwrap_or_else(|| {
             let ours = |pod: &Json| {

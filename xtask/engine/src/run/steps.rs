@@ -14,7 +14,9 @@ use anyhow::Result;
 use serde_json::{Value as Json, json};
 
 use crate::run::bench::Bench;
+use model::expression::{CommandLine, Compiled, Template};
 use model::spec::Step;
+use model::text::command_line;
 
 /// Does one step and returns what it recorded.
 ///
@@ -39,21 +41,24 @@ pub async fn perform(step: &Step, bench: &mut Bench<'_>) -> Result<Json> {
 ///
 /// A text that can't be filled in yet is told as it stands: the step itself will say what is wrong with it.
 pub fn told(step: &Step, bench: &Bench<'_>) -> (String, Option<Duration>) {
-    let text = |text: &str| bench.text(text).unwrap_or_else(|_| text.to_owned());
+    let text = |text: &Compiled<Template>| bench.text(text).unwrap_or_else(|_| text.text().to_owned());
+    let line = |line: &Compiled<CommandLine>| {
+        bench.words(line).map_or_else(|_| line.text().to_owned(), |words| command_line(&words))
+    };
     let release = |named: &Option<String>| named.clone().unwrap_or_else(|| bench.target.release.clone());
-    let pods = |named: &[String]| match named {
+    let pods = |named: &[Compiled<Template>]| match named {
         [] => "every pod".to_owned(),
-        named => named.iter().map(|pod| text(pod)).collect::<Vec<_>>().join(", "),
+        named => named.iter().map(text).collect::<Vec<_>>().join(", "),
     };
     let (what, limit_s) = match step {
         Step::Install(step) | Step::Upgrade(step) => (release(&step.release), Some(step.timeout_s)),
         Step::Uninstall(step) => (release(&step.release), Some(step.timeout_s)),
-        Step::Run(step) => (text(&step.command), Some(step.timeout_s)),
-        Step::Exec(step) => (format!("in {}: {}", pods(&step.pods), text(&step.command)), None),
+        Step::Run(step) => (line(&step.command), Some(step.timeout_s)),
+        Step::Exec(step) => (format!("in {}: {}", pods(&step.pods), line(&step.command)), None),
         Step::Resolve(step) => (format!("{} names in {}", step.names.len(), pods(&step.pods)), None),
         Step::Visit(step) => (format!("{} of {}", text(&step.path), pods(&step.pods)), None),
         Step::Observe(step) => (step.name.clone(), None),
-        Step::Await(step) => (step.until.clone(), Some(step.timeout_s)),
+        Step::Await(step) => (step.until.text().to_owned(), Some(step.timeout_s)),
         Step::Hold(step) => (step.name.clone(), Some(step.seconds)),
     };
     (format!("{} {what}", step.kind()), limit_s.map(Duration::from_secs))

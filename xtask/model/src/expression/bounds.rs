@@ -3,8 +3,9 @@
 use super::Fault;
 
 /// Levels and links, together.
-const DEPTH: usize = 96;
-const CHARS: usize = 20_000;
+pub(crate) const DEPTH: usize = 96;
+/// Characters.
+pub(crate) const CHARS: usize = 20_000;
 
 /// What an expression looks like to somebody who does not know the language.
 #[derive(Debug, Clone)]
@@ -106,7 +107,7 @@ fn word(chars: &[char], end: usize) -> &[char] {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Expression;
+    use super::super::{Compile, Expression};
     use super::*;
 
     #[test]

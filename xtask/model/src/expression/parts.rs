@@ -163,6 +163,7 @@ fn shorten(value: Json) -> Json {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::expression::Compile;
     use serde_json::json;
 
     fn shown(source: &str, variables: Json) -> Vec<String> {

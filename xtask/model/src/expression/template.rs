@@ -2,7 +2,7 @@
 
 use serde_json::Value as Json;
 
-use super::{Expression, Fault, Scope};
+use super::{Compile, Expression, Fault, Scope};
 
 /// Replaces each `${expression}` in a text by its value.
 #[derive(Debug, Clone)]
@@ -17,12 +17,8 @@ enum Piece {
     Value(usize, Expression),
 }
 
-impl Template {
-    /// Compiles a text with `${…}` in it.
-    ///
-    /// # Errors
-    /// A `${` without its `}`, or an expression that does not compile.
-    pub fn compile(text: &str) -> Result<Self, Fault> {
+impl Compile for Template {
+    fn compile(text: &str) -> Result<Self, Fault> {
         let mut pieces = Vec::new();
         let mut rest = text;
         while let Some(start) = rest.find("${") {
@@ -41,21 +37,63 @@ impl Template {
         Ok(Self { pieces })
     }
 
-    /// The expressions in it, each with the character at which it begins.
-    pub fn expressions(&self) -> impl Iterator<Item = (usize, &Expression)> {
+    fn expressions(&self) -> Vec<(usize, &Expression)> {
+        self.values().collect()
+    }
+}
+
+impl Template {
+    fn values(&self) -> impl Iterator<Item = (usize, &Expression)> {
         self.pieces.iter().filter_map(|piece| match piece {
             Piece::Text(_) => None,
             Piece::Value(begins, expression) => Some((*begins, expression)),
         })
     }
 
-    /// The text with a word in the place of each value: what shows of its form before there are values.
-    pub fn outline(&self) -> String {
-        let words = self.pieces.iter().map(|piece| match piece {
-            Piece::Text(text) => text,
-            Piece::Value(..) => "value",
-        });
-        words.collect()
+    /// What stands before its first value.
+    pub fn literal(&self) -> &str {
+        match self.pieces.first() {
+            Some(Piece::Text(text)) => text,
+            _ => "",
+        }
+    }
+
+    /// All of it, where it holds no value.
+    pub fn fixed(&self) -> Option<&str> {
+        Some(self.literal()).filter(|_| !self.varies())
+    }
+
+    /// Whether it holds a value.
+    pub fn varies(&self) -> bool {
+        self.values().next().is_some()
+    }
+
+    /// The text with a character in the place of each value, by its number; none where there are not enough.
+    pub(super) fn with_marks(&self, mark: impl Fn(usize) -> Option<char>) -> Option<String> {
+        let (mut text, mut values) = (String::new(), 0..);
+        for piece in &self.pieces {
+            match piece {
+                Piece::Text(piece) => text.push_str(piece),
+                Piece::Value(..) => text.push(mark(values.next()?)?),
+            }
+        }
+        Some(text)
+    }
+
+    /// A part of a text with marks, as a template of its own.
+    pub(super) fn part(&self, marked: &str, value: impl Fn(char) -> Option<usize>) -> Self {
+        let (mut pieces, mut text) = (Vec::new(), String::new());
+        for c in marked.chars() {
+            match value(c).and_then(|nth| self.values().nth(nth)) {
+                None => text.push(c),
+                Some((begins, expression)) => {
+                    pieces.push(Piece::Text(std::mem::take(&mut text)));
+                    pieces.push(Piece::Value(begins, expression.clone()));
+                }
+            }
+        }
+        pieces.push(Piece::Text(text));
+        Self { pieces }
     }
 
     /// The text with the values in their places; strings stand there bare, everything else as JSON.

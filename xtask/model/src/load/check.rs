@@ -4,12 +4,15 @@ use std::collections::{BTreeSet, HashMap};
 
 use super::places::{Node, Place, Source};
 use super::{Problem, nearest};
-use crate::expression::{CEL_FUNCTIONS, Expression, FUNCTIONS, Fault, Template};
-use crate::kinds::{self, NAMESPACE_CHARS, TARGET_FIELDS};
-use crate::spec::{Experiment, LabSpec, Step};
+use crate::expression::{CEL_FUNCTIONS, Compile, Compiled, Expression, FUNCTIONS, Fault};
+use crate::kinds::{self, NAMESPACE_CHARS, TARGET_FIELDS, is_name};
+use crate::spec::{Experiment, Install, LabSpec, Step, Uninstall};
+use crate::verbs;
 
 /// Labs and experiments share a namespace's name.
-const NAME_CHARS: usize = 40;
+pub(super) const NAME_CHARS: usize = 40;
+/// What Helm takes for the name of a release: it stands in names of objects, and in paths of ours.
+const RELEASE_CHARS: usize = 53;
 
 /// What means something in CEL already, or may one day:
 /// <https://github.com/google/cel-spec/blob/master/doc/langdef.md#syntax>.
@@ -53,25 +56,29 @@ pub(super) fn problems(spec: &LabSpec, file: &Source<'_>, root: &Node) -> Vec<Pr
 /// The fields of `target` that the lab's expressions read.
 pub fn target_fields(spec: &LabSpec) -> Vec<String> {
     let mut read = BTreeSet::new();
-    let mut note = |expression: &Expression| {
-        let fields = expression.reads().fields.into_iter();
+    let mut note = |made: Made<'_>| {
+        let fields = made.into_iter().flatten().flat_map(|(_, expression)| expression.reads().fields);
         read.extend(fields.filter(|(of, _)| of == "target").map(|(_, field)| field.name));
     };
     for experiment in &spec.experiments {
-        for (_, text) in experiment.steps.iter().flat_map(texts) {
-            let template = Template::compile(text).into_iter();
-            template.for_each(|template| template.expressions().for_each(|(_, expression)| note(expression)));
-        }
-        let until = experiment.steps.iter().filter_map(|step| match step {
-            Step::Await(step) => Some(&step.until),
-            _ => None,
-        });
-        let conditions = until.chain(experiment.claims.iter().map(|claim| &claim.expect));
-        conditions
-            .filter_map(|source| Expression::compile(source).ok())
-            .for_each(|expression| note(&expression));
+        experiment.steps.iter().flat_map(texts).for_each(|text| note(text.made));
+        experiment.claims.iter().for_each(|claim| note(made(&claim.expect)));
     }
     read.into_iter().collect()
+}
+
+/// The expressions of a text, each with the character at which it begins, or what is wrong with it.
+type Made<'a> = Result<Vec<(usize, &'a Expression)>, &'a Fault>;
+
+fn made<T: Compile>(compiled: &Compiled<T>) -> Made<'_> {
+    compiled.get().map(T::expressions)
+}
+
+/// A text of a step that holds expressions.
+struct Held<'a> {
+    key: String,
+    text: &'a str,
+    made: Made<'a>,
 }
 
 struct Check<'a> {
@@ -110,6 +117,7 @@ impl Check<'_> {
 
     fn names(&mut self, spec: &LabSpec) {
         self.name("lab", &spec.lab, NAME_CHARS);
+        self.name("target/release", &spec.target.release, RELEASE_CHARS);
         let (mut experiments, mut claims, mut criteria) = (HashMap::new(), HashMap::new(), HashMap::new());
         for (position, criterion) in spec.rubric.iter().enumerate() {
             let path = format!("rubric/{position}/id");
@@ -134,11 +142,7 @@ impl Check<'_> {
     }
 
     fn name(&mut self, path: &str, id: &str, most: usize) {
-        let fits = id.len() <= most
-            && id.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')
-            && !id.is_empty()
-            && !id.starts_with('-')
-            && !id.ends_with('-');
+        let fits = id.len() <= most && is_name(id) && !id.contains('.');
         if !fits {
             let says = format!("`{id}` is no name: up to {most} lower-case letters, digits and inner dashes");
             self.say(path, says);
@@ -215,6 +219,10 @@ impl Check<'_> {
             self.say(&format!("{path}/steps"), format!("{place} does nothing"));
         }
         for (position, need) in experiment.needs.iter().enumerate() {
+            if need.kind.is_empty() || !need.kind.chars().all(|c| c.is_ascii_alphanumeric()) {
+                let path = format!("{path}/needs/{position}/kind");
+                self.say(&path, format!("{place}: `{}` is no kind", need.kind));
+            }
             if need.field.split('.').any(str::is_empty) {
                 let path = format!("{path}/needs/{position}/field");
                 self.say(&path, format!("{place}: `{}` is no way to a field", need.field));
@@ -223,14 +231,17 @@ impl Check<'_> {
         for (position, step) in experiment.steps.iter().enumerate() {
             let path = format!("{path}/steps/{position}/{}", step.kind());
             let label = format!("{place}, step {} ({})", position + 1, step.kind());
-            for (key, text) in texts(step) {
+            let all = recorded.with(&watched);
+            for Held { key, text, made } in texts(step) {
                 let text = Text { path: &format!("{path}/{key}"), text, label: &label };
-                self.template(text, &recorded);
+                self.expressions(text, made, if key == "until" { &all } else { &recorded });
             }
             self.command(step, &path, &label);
-            if let Step::Await(step) = step {
-                let text = Text { path: &format!("{path}/until"), text: &step.until, label: &label };
-                self.condition(text, &recorded.with(&watched));
+            if let Step::Install(Install { release: Some(release), .. })
+            | Step::Upgrade(Install { release: Some(release), .. })
+            | Step::Uninstall(Uninstall { release: Some(release), .. }) = step
+            {
+                self.name(&format!("{path}/release"), release, RELEASE_CHARS);
             }
             if let Some(name) = step.name() {
                 let path = format!("{path}/as");
@@ -252,30 +263,19 @@ impl Check<'_> {
         for (position, claim) in experiment.claims.iter().enumerate() {
             let path = format!("{path}/claims/{position}/expect");
             let label = format!("claim `{}`", claim.id);
-            self.condition(Text { path: &path, text: &claim.expect, label: &label }, &known);
+            let text = Text { path: &path, text: claim.expect.text(), label: &label };
+            self.expressions(text, made(&claim.expect), &known);
         }
     }
 
-    fn condition(&mut self, text: Text<'_>, known: &Known<'_>) {
-        match Expression::compile(text.text) {
-            Ok(expression) => self.expression(text, &expression, 0, known),
-            Err(fault) => self.fault(text, &fault),
-        }
-    }
-
-    fn template(&mut self, text: Text<'_>, known: &Known<'_>) {
-        match Template::compile(text.text) {
-            Ok(template) => {
-                for (at, expression) in template.expressions() {
-                    self.expression(text, expression, at, known);
-                }
+    fn expressions(&mut self, text: Text<'_>, made: Made<'_>, known: &Known<'_>) {
+        match made {
+            Ok(made) => {
+                made.into_iter()
+                    .for_each(|(begins, expression)| self.expression(text, expression, begins, known));
             }
-            Err(fault) => self.fault(text, &fault),
+            Err(fault) => self.say_inside(text, fault.at, &fault.says),
         }
-    }
-
-    fn fault(&mut self, text: Text<'_>, fault: &Fault) {
-        self.say_inside(text, fault.at, &fault.says);
     }
 
     /// `begins` is where in the text the expression begins.
@@ -302,24 +302,16 @@ impl Check<'_> {
         }
     }
 
-    /// A command line that can be taken apart; that of `run` begins with a tool that there is.
+    /// A command line that a lab may run.
     fn command(&mut self, step: &Step, path: &str, label: &str) {
-        let command = match step {
-            Step::Run(step) => &step.command,
-            Step::Exec(step) => &step.command,
-            _ => return,
-        };
-        let Ok(template) = Template::compile(command) else { return };
-        let text = Text { path: &format!("{path}/command"), text: command, label };
-        let words = shell_words::split(&template.outline()).unwrap_or_else(|_| {
-            self.say_inside(text, None, "a quote is never closed");
-            vec!["kubectl".to_owned()]
-        });
-        match words.first().map(String::as_str) {
-            None => self.say_inside(text, None, "the command is empty"),
-            Some("kubectl" | "helm") => {}
-            Some(_) if matches!(step, Step::Exec(_)) => {}
-            Some(_) => self.say_inside(text, None, "only kubectl and helm can be run"),
+        let Step::Run(step) = step else { return };
+        let Ok(line) = step.command.get() else { return };
+        if let Some(refusal) = verbs::refusal(line.words()) {
+            let text = Text { path: &format!("{path}/command"), text: step.command.text(), label };
+            // Where it stands as it is; otherwise, with quotes in it, the place of the whole is told.
+            let byte = text.text.find(&refusal.word).filter(|_| !refusal.word.is_empty());
+            let at = byte.map(|byte| text.text[..byte].chars().count());
+            self.say_inside(text, at, &refusal.says);
         }
     }
 }
@@ -359,23 +351,24 @@ fn fields(step: &Step) -> Option<Vec<&'static str>> {
     Some(fields)
 }
 
-/// The texts of a step that may hold `${…}`, each with its key.
-fn texts(step: &Step) -> Vec<(String, &str)> {
+/// The texts of a step that hold expressions.
+fn texts(step: &Step) -> Vec<Held<'_>> {
     match step {
-        Step::Run(step) => one("command", &step.command),
-        Step::Exec(step) => [one("command", &step.command), listed("pods", &step.pods)].concat(),
-        Step::Resolve(step) => [listed("pods", &step.pods), listed("names", &step.names)].concat(),
-        Step::Visit(step) => [one("path", &step.path), listed("pods", &step.pods)].concat(),
+        Step::Run(step) => vec![held("command", &step.command)],
+        Step::Exec(step) => listed("pods", &step.pods).chain([held("command", &step.command)]).collect(),
+        Step::Resolve(step) => listed("pods", &step.pods).chain(listed("names", &step.names)).collect(),
+        Step::Visit(step) => listed("pods", &step.pods).chain([held("path", &step.path)]).collect(),
+        Step::Await(step) => vec![held("until", &step.until)],
         _ => Vec::new(),
     }
 }
 
-fn one<'a>(key: &str, text: &'a str) -> Vec<(String, &'a str)> {
-    vec![(key.to_owned(), text)]
+fn held<'a, T: Compile>(key: &str, text: &'a Compiled<T>) -> Held<'a> {
+    Held { key: key.to_owned(), text: text.text(), made: made(text) }
 }
 
-fn listed<'a>(key: &str, texts: &'a [String]) -> Vec<(String, &'a str)> {
-    texts.iter().enumerate().map(|(position, text)| (format!("{key}/{position}"), text.as_str())).collect()
+fn listed<'a, T: Compile>(key: &'static str, texts: &'a [Compiled<T>]) -> impl Iterator<Item = Held<'a>> {
+    texts.iter().enumerate().map(move |(position, text)| held(&format!("{key}/{position}"), text))
 }
 
 fn hint(name: &str, known: &[&str]) -> String {

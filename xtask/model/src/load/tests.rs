@@ -2,8 +2,10 @@
 
 use proptest::prelude::*;
 use proptest::sample::Index;
+use regex::Regex;
 
 use super::*;
+use crate::kinds::NAMESPACE_CHARS;
 
 const SOUND: &str = "\
 lab: small
@@ -68,7 +70,7 @@ fn a_sound_lab_is_taken_however_its_lines_end() {
 
 #[test]
 fn what_is_wrong_is_told_with_its_place() {
-    let cases: [(&str, &str, &[&str]); 37] = [
+    let cases: [(&str, &str, &[&str]); 42] = [
         // The shape.
         (
             "question:",
@@ -212,6 +214,34 @@ fn what_is_wrong_is_told_with_its_place() {
             "kubectl get pods ${target.pods[0]}",
             " ",
             &["11:35: experiment `one`, step 2 (run): the command is empty"],
+        ),
+        // What no lab needs.
+        (
+            "kubectl get pods ${target.pods[0]}",
+            "kubectl delete pods --all --namespace kube-system",
+            &["11:62: experiment `one`, step 2 (run): no lab may say `--namespace`: it has "],
+        ),
+        (
+            "kubectl get pods ${target.pods[0]}",
+            "helm plugin install https://example.com",
+            &[
+                "11:41: experiment `one`, step 2 (run): `helm plugin` is nothing that a lab may run; it may get, ",
+            ],
+        ),
+        (
+            "release: counter",
+            "release: ../../counter",
+            &["5:37: `../../counter` is no name: up to 53 lower-case letters, digits and inner dashes"],
+        ),
+        (
+            "as: start }",
+            "as: start, release: ../x }",
+            &["10:40: `../x` is no name: up to 53 lower-case letters, digits and inner dashes"],
+        ),
+        (
+            "question: Is it so?",
+            "question: Is it so?\n    needs: [{ kind: ../Pod, field: spec.x, value: 1 }]",
+            &["9:21: experiment `one`: `../Pod` is no kind"],
         ),
         // No YAML.
         (
@@ -403,6 +433,46 @@ fn every_example_of_the_guide_is_sound() {
 }
 
 #[test]
+fn the_numbers_of_the_guide_are_those_of_the_schema() {
+    let guide = std::fs::read_to_string(docs().join("WRITING-LABS.md")).unwrap();
+    let number = Regex::new(r"`([a-z_]+)`( [a-z ]+)? \((\d+)\)").unwrap();
+    let mut found = 0;
+    for line in guide.lines() {
+        for told in number.captures_iter(line) {
+            // The kinds of steps that the line is about, or else the experiment.
+            let about = line.strip_prefix("- ").and_then(|line| line.split(':').next()).unwrap_or_default();
+            let kinds = about.split('`').skip(1).step_by(2);
+            let defs: Vec<&Json> = kinds
+                .filter_map(|kind| {
+                    SCHEMA["$defs"]["Step"]["oneOf"]
+                        .as_array()?
+                        .iter()
+                        .find(|step| step["required"][0] == *kind)
+                })
+                .filter_map(|step| step["properties"].as_object()?.values().next()?["$ref"].as_str())
+                .map(|name| &SCHEMA["$defs"][name.rsplit('/').next().unwrap()])
+                .collect();
+            let defs = if defs.is_empty() { vec![&SCHEMA["$defs"]["Experiment"]] } else { defs };
+            for def in defs {
+                let default = &def["properties"][&told[1]]["default"];
+                assert_eq!(default.to_string(), told[3], "{line}");
+                found += 1;
+            }
+        }
+    }
+    assert!(found >= 7, "{found}");
+    for (words, limit) in [
+        ("up to {} lower-case letters", check::NAME_CHARS),
+        ("A namespace may have {} characters", NAMESPACE_CHARS),
+        ("nests {} levels", crate::expression::DEPTH),
+    ] {
+        let words = words.replace("{}", &limit.to_string());
+        assert!(guide.contains(&words), "{words}");
+    }
+    assert!(guide.contains("has at most 20,000 characters") && crate::expression::CHARS == 20_000);
+}
+
+#[test]
 fn the_table_of_upstreams_cases_names_claims_that_exist() {
     let page = std::fs::read_to_string(docs().join("COVERAGE.md")).unwrap();
     let lab = load(&docs().join("labs/statefulset.yaml")).unwrap();
@@ -551,7 +621,7 @@ proptest! {
             any::<char>().prop_map(String::from),
         ], 0..40),
     ) {
-        use crate::expression::{Expression, Template};
+        use crate::expression::{CommandLine, Compile, Expression, Template};
         let source = pieces.concat();
         let length = source.chars().count();
         match Expression::compile(&source) {
@@ -561,7 +631,7 @@ proptest! {
                 let _ = (expression.unknown_functions(), expression.value(&scope), expression.parts(&scope));
             }
         }
-        if let Err(fault) = Template::compile(&source) {
+        for fault in [Template::compile(&source).err(), CommandLine::compile(&source).err()].into_iter().flatten() {
             prop_assert!(fault.at.is_none_or(|at| at <= length), "{source:?}: {fault:?}");
         }
     }

@@ -7,19 +7,17 @@ use serde_json::{Value as Json, json};
 
 use crate::run::bench::Bench;
 use crate::run::wait;
-use model::expression::Expression;
 use model::spec::Await;
 
 pub(super) async fn await_(step: &Await, bench: &Bench<'_>) -> Result<Json> {
-    let expression =
-        Expression::compile(&step.until).map_err(|error| anyhow!("`{}`: {error}", step.until))?;
+    let expression = step.until.get().map_err(|fault| anyhow!("`{}`: {fault}", step.until.text()))?;
     let last_seen = || {
-        let parts = expression.parts(&bench.scope(&expression));
+        let parts = expression.parts(&bench.scope(expression));
         parts.iter().map(|seen| format!("{} = {}", seen.part, seen.value)).collect::<Vec<_>>().join("; ")
     };
-    let condition = || expression.is_true(&bench.scope(&expression));
+    let condition = || expression.is_true(&bench.scope(expression));
     let deadline = Duration::from_secs(step.timeout_s);
-    let what = format!("`{}`", step.until.trim());
+    let what = format!("`{}`", step.until.text().trim());
     wait::until(&bench.timeline, &what, Instant::now(), deadline, condition, last_seen).await?;
     Ok(json!({}))
 }

@@ -8,7 +8,7 @@ use crate::transient;
 use model::spec::Exec;
 
 pub(super) async fn exec(step: &Exec, bench: &mut Bench<'_>) -> Result<Json> {
-    let words = shell_words::split(&bench.text(&step.command)?)?;
+    let words = bench.words(&step.command)?;
     let pods = bench.pods(&step.pods)?;
     let commands: Vec<_> =
         pods.iter().map(|pod| bench.kubectl().args(["exec", pod, "--"]).args(&words)).collect();

@@ -11,12 +11,11 @@ use model::spec::Run;
 use model::verbs;
 
 pub(super) async fn run(step: &Run, bench: &mut Bench<'_>) -> Result<Json> {
-    let line = bench.text(&step.command)?;
-    let words = shell_words::split(&line)?;
+    let words = bench.words(&step.command)?;
     let command = match words.split_first() {
         Some((tool, args)) if tool == "kubectl" => bench.kubectl().args(args),
         Some((tool, args)) if tool == "helm" => bench.helm().args(args),
-        _ => bail!("`{line}`: only kubectl and helm can be run"),
+        _ => bail!("`{}`: only kubectl and helm can be run", step.command.text()),
     };
     let command = command.deadline(Duration::from_secs(step.timeout_s));
     let output = bench.run(command.clone()).await?;
