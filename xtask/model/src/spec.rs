@@ -288,6 +288,10 @@ pub struct Visit {
     /// Path asked for: `/` counts, `/visits` reads.
     #[serde(default = "default_path")]
     pub path: Compiled<Template>,
+    /// Whether a request changes something, so that it is never sent again when its connection broke. Left out, every
+    /// path but `/visits` does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub counts: Option<bool>,
     /// Requests to each pod, by position: `[3, 1, 2]`; the last number holds for those after it.
     #[serde(default = "once")]
     pub times: Vec<u32>,

@@ -1,11 +1,12 @@
 //! What an experiment needs of the cluster: tried out on it, so that no table of versions can be wrong.
 
-use anyhow::{Result, anyhow};
-use kube::api::{Api, ApiResource, DynamicObject, GroupVersionKind, PostParams};
+use anyhow::{Result, anyhow, ensure};
+use kube::api::{Api, ApiResource, DynamicObject, GroupVersionKind, PostParams, TypeMeta};
 use serde_json::{Value as Json, json};
 
 use crate::lab::target::Target;
 use crate::transient;
+use model::kinds::is_name;
 use model::spec::Need;
 
 /// The first need that the cluster does not meet, as a sentence; none when it meets all.
@@ -40,6 +41,7 @@ pub(super) async fn unmet(
 
 async fn dry_run(client: &kube::Client, namespace: &str, object: &DynamicObject, what: &str) -> Result<Json> {
     let types = object.types.clone().unwrap_or_default();
+    sound(&types)?;
     let kind = GroupVersionKind::try_from(&types)?;
     let api: Api<DynamicObject> =
         Api::namespaced_with(client.clone(), namespace, &ApiResource::from_gvk(&kind));
@@ -47,6 +49,21 @@ async fn dry_run(client: &kube::Client, namespace: &str, object: &DynamicObject,
     // Nothing is changed by it, so that it may be asked again.
     let kept = transient::read(what, || api.create(&params, object)).await?;
     Ok(serde_json::to_value(kept)?)
+}
+
+/// Refuses an `apiVersion` and a `kind` that are none: a path is made of them, and a chart may render anything.
+/// <https://kubernetes.io/docs/reference/using-api/#api-groups>
+fn sound(TypeMeta { api_version, kind }: &TypeMeta) -> Result<()> {
+    let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
+    let group = group.is_empty() && !api_version.contains('/') || is_name(group);
+    let version = is_name(version) && !version.contains('.');
+    let named =
+        kind.starts_with(|c: char| c.is_ascii_uppercase()) && kind.chars().all(|c| c.is_ascii_alphanumeric());
+    ensure!(
+        group && version && named,
+        "the chart renders a {kind:?} of {api_version:?}, which the API can have none of"
+    );
+    Ok(())
 }
 
 fn pointer(field: &str) -> String {
@@ -68,6 +85,23 @@ fn set(object: &mut Json, field: &str, value: Json) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_no_group_version_and_kind_never_becomes_a_path() {
+        let sound = |api_version: &str, kind: &str| {
+            sound(&TypeMeta { api_version: api_version.to_owned(), kind: kind.to_owned() }).is_ok()
+        };
+        assert!(sound("apps/v1", "StatefulSet") && sound("v1", "Pod"));
+        assert!(sound("gateway.networking.k8s.io/v1beta1", "HTTPRoute"));
+        for version in
+            ["", "/v1", "apps/", "../v1", "apps/../v1", "apps/v1/x", "apps/v1?x", "apps/%2e%2e", "a b/v1"]
+        {
+            assert!(!sound(version, "StatefulSet"), "{version}");
+        }
+        for kind in ["", "../secrets", "Pod/x", "pods?"] {
+            assert!(!sound("v1", kind), "{kind}");
+        }
+    }
 
     #[test]
     fn a_field_is_set_where_nothing_leads_to_it_yet() {

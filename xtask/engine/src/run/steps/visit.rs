@@ -20,6 +20,8 @@ use model::spec::Visit;
 
 /// How long it may take until all requests to a pod are answered.
 const DEADLINE: Duration = Duration::from_secs(15);
+/// The only path that is known to read.
+const READING: &str = "/visits";
 /// What is read of an answer.
 const BODY_LIMIT: usize = 1 << 20;
 
@@ -31,7 +33,7 @@ pub(super) async fn visit(step: &Visit, bench: &mut Bench<'_>) -> Result<Json> {
     let timeline = &bench.timeline;
     let visits = pods.iter().enumerate().map(|(position, pod)| {
         let times = step.times.get(position).or(step.times.last()).copied().unwrap_or(1);
-        let visits = Visits { api: &api, pod, port, path: &path, times };
+        let visits = Visits { api: &api, pod, port, path: &path, counts: counts(step, &path), times };
         async move {
             let began = Instant::now();
             let answered = visits.answered().await;
@@ -55,6 +57,8 @@ struct Visits<'a> {
     pod: &'a str,
     port: u16,
     path: &'a str,
+    /// Whether a request changes something.
+    counts: bool,
     times: u32,
 }
 
@@ -70,7 +74,7 @@ enum Unanswered {
 
 impl Visits<'_> {
     /// Sends them until they are answered. A connection that breaks is opened again as long as no request was under
-    /// way: one that was may have been counted, and is sent again only when its path merely reads.
+    /// way: one that was may have been counted, and is sent again only when it merely reads.
     async fn answered(&self) -> Result<Answers> {
         let (mut pauses, mut last, mut before) = (Pauses::default(), None, Vec::new());
         let attempts = async {
@@ -83,7 +87,7 @@ impl Visits<'_> {
                         return Ok((answers, commands));
                     }
                     Err(Unanswered::Failed(error)) => return Err(error),
-                    Err(Unanswered::Broke { sent: true, error }) if self.path == "/" => {
+                    Err(Unanswered::Broke { sent: true, error }) if self.counts => {
                         return Err(error.context("the connection broke under a request: whether it was counted is not known, and it is not sent again"));
                     }
                     Err(Unanswered::Broke { error, .. }) => {
@@ -169,15 +173,21 @@ impl Visits<'_> {
     }
 }
 
-/// The count in an answer: the `visits` of a JSON object, or the first number in a text.
+/// Whether a request of this step changes something. What is not known to read does.
+fn counts(step: &Visit, path: &str) -> bool {
+    step.counts.unwrap_or(path != READING)
+}
+
+/// The count in an answer: a whole number that is all of it, or the `visits` of a JSON object.
 fn count(answer: &Json) -> Json {
-    if let Some(visits) = answer.get("visits") {
-        return visits.clone();
-    }
-    let text = answer.as_str().map_or_else(|| answer.to_string(), str::to_owned);
-    let digits: String =
-        text.chars().skip_while(|c| !c.is_ascii_digit()).take_while(char::is_ascii_digit).collect();
-    digits.parse::<u64>().map_or(Json::Null, Json::from)
+    let number = match answer.get("visits").unwrap_or(answer) {
+        Json::String(text) => {
+            let digits = Some(text.trim()).filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
+            digits.and_then(|digits| digits.parse::<u64>().ok())
+        }
+        number => number.as_u64(),
+    };
+    number.map_or(Json::Null, Json::from)
 }
 
 #[cfg(test)]
@@ -185,10 +195,33 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_count_is_found_in_json_and_in_text() {
-        assert_eq!(count(&json!({"visits": 24, "pod": "counter-0"})), json!(24));
-        assert_eq!(count(&json!("<p>Visits: 21</p>")), json!(21));
-        assert_eq!(count(&json!(28)), json!(28));
-        assert_eq!(count(&json!("none")), Json::Null);
+    fn a_count_is_a_whole_answer_or_the_visits_of_one() {
+        for (answer, expected) in [
+            (json!({"visits": 24, "pod": "counter-0"}), json!(24)),
+            (json!(28), json!(28)),
+            (json!("007\n"), json!(7)),
+            (json!("<h1>Visits: 21</h1>"), Json::Null),
+            (json!("<meta charset=utf-8><h1>3</h1>"), Json::Null),
+            (json!({"port": 8000}), Json::Null),
+            (json!({"visits": "many"}), Json::Null),
+            (json!([7]), Json::Null),
+            (json!(1.5), Json::Null),
+            (json!(-1), Json::Null),
+            (json!("+1"), Json::Null),
+            (json!(""), Json::Null),
+        ] {
+            assert_eq!(count(&answer), expected, "{answer}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_known_to_read_counts() {
+        let step = |counts: Json| -> Visit { serde_json::from_value(json!({"counts": counts})).unwrap() };
+        for path in ["/", "/index.html", "/?again", "/visit", "/visits/new"] {
+            assert!(counts(&step(Json::Null), path), "{path}");
+        }
+        assert!(!counts(&step(Json::Null), "/visits"));
+        assert!(!counts(&step(json!(false)), "/count"));
+        assert!(counts(&step(json!(true)), "/visits"));
     }
 }
