@@ -1,6 +1,7 @@
 //! The declared lab: its file as types, its expressions, its conditions, and the chart it is about.
 
 pub mod schema;
+pub mod release;
 pub mod target;
 
 use std::fmt::Write;

@@ -82,12 +82,11 @@ pub async fn experiments(
             let ask = Ask::of(&target.objects, experiment);
             room.take(ask, namespaces).await;
             task.begin();
-            let (namespace, access) =
-                (subject.namespace(experiment, owner), access.acting_as(subject.user(owner)));
+            let namespace = subject.namespace(experiment, owner);
             let started_ms = millis(began.elapsed());
             let timeline = watches.timeline(&namespace);
             let bench = Bench {
-                access: &access,
+                access,
                 target,
                 namespace,
                 timeline,
@@ -167,8 +166,8 @@ async fn run_one(
     let deadline = Duration::from_secs(experiment.timeout_s);
     let work = async {
         let asked = Instant::now();
-        let (client, target, user) = (&bench.access.client, bench.target, bench.access.user.as_deref());
-        namespaces.create(&bench.namespace, user).await?;
+        let (client, target) = (&bench.access.client, bench.target);
+        namespaces.create(&bench.namespace, target.release.user.as_deref()).await?;
         let unmet = needs::unmet(&experiment.needs, target, client, &bench.namespace).await?;
         timeline.ledger.cluster(asked, Instant::now());
         if unmet.is_some() {
@@ -354,9 +353,7 @@ experiments:
             client: fake.client(),
             kubectl: tool.clone(),
             helm: tool,
-            helm_upgrade_flags: &[],
             tools: Arc::new(Semaphore::new(1)),
-            user: None,
         };
         let namespaces = Namespaces::of(fake.client(), Identity::here(Path::new("/")));
         let targets = vec![Ok(Target::pretended())];

@@ -169,20 +169,6 @@ impl fmt::Display for Change {
     }
 }
 
-/// What the variable `target` of expressions may hold.
-pub const TARGET_FIELDS: [&str; 10] = [
-    "release",
-    "namespace",
-    "statefulset",
-    "deployment",
-    "headless",
-    "service",
-    "pods",
-    "volume_claim",
-    "port",
-    "domain",
-];
-
 /// A namespace's name is a DNS label: <https://www.rfc-editor.org/rfc/rfc1123>.
 pub const NAMESPACE_CHARS: usize = 63;
 

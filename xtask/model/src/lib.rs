@@ -8,5 +8,6 @@ pub mod condition;
 pub mod record;
 pub mod expression;
 pub mod spec;
+pub mod roles;
 pub mod verbs;
 pub mod load;

@@ -22,7 +22,6 @@ use model::record::{CommandRecord, millis};
 use model::spec::Values;
 
 /// The way into a cluster: a client for reading, and the tools that a person would type.
-#[derive(Clone)]
 pub struct Access {
     /// Client for watches and reads.
     pub client: kube::Client,
@@ -30,24 +29,8 @@ pub struct Access {
     pub kubectl: Command,
     /// `helm` with its environment, without arguments.
     pub helm: Command,
-    /// What `helm upgrade` is told besides.
-    pub helm_upgrade_flags: &'static [&'static str],
     /// Tools that run at the same time: each is a process of its own on the machine's few cores.
     pub tools: Arc<Semaphore>,
-    /// The user that Helm acts as, where that isn't ours.
-    pub user: Option<String>,
-}
-
-impl Access {
-    /// The same way in, with a Helm that may do what this user may.
-    pub fn acting_as(&self, user: Option<String>) -> Self {
-        let helm = self.helm.clone();
-        let helm = match &user {
-            Some(user) => helm.args(["--kube-as-user", user]),
-            None => helm,
-        };
-        Self { helm, user, ..self.clone() }
-    }
 }
 
 /// The workbench of one experiment.
@@ -83,7 +66,7 @@ impl Bench<'_> {
     fn named<'a>(&self, names: impl IntoIterator<Item = &'a String>) -> Scope {
         let named = names.into_iter().filter_map(|name| {
             let value = match name.as_str() {
-                "target" => Some(self.target.variable(&self.namespace)),
+                "target" => Some(self.target.roles.variable(&self.namespace)),
                 name => self.recorded.get(name).cloned(),
             };
             Some((name.clone(), value?))
@@ -132,7 +115,7 @@ impl Bench<'_> {
             };
             return named.iter().map(pod).collect();
         }
-        Ok(self.target.pods().unwrap_or_else(|| {
+        Ok(self.target.roles.pods.clone().unwrap_or_else(|| {
             let ours = |pod: &Json| {
                 let labels = &pod["metadata"]["labels"];
                 let selector = self.target.selector.as_object().into_iter().flatten();
@@ -178,9 +161,9 @@ impl Bench<'_> {
         self.access.kubectl.clone().args(["--namespace", &self.namespace])
     }
 
-    /// `helm` in the experiment's namespace.
+    /// `helm` in the experiment's namespace, as the release's user.
     pub fn helm(&self) -> Command {
-        self.access.helm.clone().args(["--namespace", &self.namespace])
+        self.target.release.helm(&self.access.helm).args(["--namespace", &self.namespace])
     }
 
     /// Lets the watches catch up with what a mutation just did to the workloads, so that a condition is not

@@ -93,15 +93,14 @@ impl<'a> Session<'a> {
         let client = cluster.client().await?;
         let identity = self.workspace.identity();
         let namespaces = Namespaces::of(client.clone(), identity.clone());
+        let owner = (self.args.cluster != ClusterArg::Kind).then_some(identity);
         let cores = std::thread::available_parallelism().map_or(2, usize::from);
         let access = Access {
             client,
             // Paths of chart and values are told, and so run, from the root of the checkout.
             kubectl: cluster.kubectl().dir(&self.workspace.root),
             helm: cluster.helm().dir(&self.workspace.root),
-            helm_upgrade_flags: cluster.helm_upgrade_flags(),
             tools: Arc::new(Semaphore::new(cores * TOOLS_PER_CORE)),
-            user: None,
         };
         let loading = async {
             let Some(image) = image else { return Ok("the image is what the values name") };
@@ -110,9 +109,11 @@ impl<'a> Session<'a> {
             Ok(if loaded { "image loaded" } else { "image is there" })
         };
         let given = image.filter(|_| self.args.image.is_some());
+        let flags = cluster.helm_upgrade_flags();
         let targets = async {
             let targets = subjects.iter().map(|subject| async {
-                let target = subject.target(&self.workspace.root, &access, given).await;
+                let target =
+                    subject.target(&self.workspace.root, &access, flags, owner.as_ref(), given).await;
                 // One of many that can't be looked at stops no other.
                 if subject.name.is_some() { Ok(target) } else { target.map(Ok) }
             });
@@ -125,7 +126,6 @@ impl<'a> Session<'a> {
             format!(", {} old namespaces removed", cleared.len())
         };
         task.done(&format!("{loaded}{cleared}"));
-        let owner = (self.args.cluster != ClusterArg::Kind).then_some(identity);
         Ok(Installed { access, targets, namespaces, owner })
     }
 

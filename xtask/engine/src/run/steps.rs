@@ -45,7 +45,7 @@ pub fn told(step: &Step, bench: &Bench<'_>) -> (String, Option<Duration>) {
     let line = |line: &Compiled<CommandLine>| {
         bench.words(line).map_or_else(|_| line.text().to_owned(), |words| command_line(&words))
     };
-    let release = |named: &Option<String>| named.clone().unwrap_or_else(|| bench.target.release.clone());
+    let release = |named: &Option<String>| named.clone().unwrap_or_else(|| bench.target.release.name.clone());
     let pods = |named: &[Compiled<Template>]| match named {
         [] => "every pod".to_owned(),
         named => named.iter().map(text).collect::<Vec<_>>().join(", "),

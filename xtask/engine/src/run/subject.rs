@@ -7,7 +7,8 @@ use anyhow::{Context, Result, anyhow, bail};
 use crate::evidence::Paths;
 use crate::image::Image;
 use crate::lab::Lab;
-use crate::lab::target::{Target, merge};
+use crate::lab::release::{Release, merge};
+use crate::lab::target::Target;
 use crate::run::bench::Access;
 use crate::run::namespaces;
 use cli::LabArgs;
@@ -108,18 +109,31 @@ impl Subject {
     ///
     /// # Errors
     /// When it is no chart, does not render, or lacks a role that the lab speaks of.
-    pub async fn target(&self, root: &Path, access: &Access, image: Option<&Image>) -> Result<Target> {
+    pub async fn target(
+        &self,
+        root: &Path,
+        access: &Access,
+        upgrade_flags: &'static [&'static str],
+        owner: Option<&Identity>,
+        image: Option<&Image>,
+    ) -> Result<Target> {
         let chart = self.chart()?;
         let chart = chart.strip_prefix(root).map_or(chart.clone(), |inside| {
             // A relative path without a slash could be a chart's name in a repository.
             if inside.components().count() == 1 { PathBuf::from(".").join(inside) } else { inside.to_owned() }
         });
         let values_dir = self.folder.join("values");
-        let shown_dir = values_dir.strip_prefix(root).unwrap_or(&values_dir).to_owned();
-        let release = &self.lab.spec.target.release;
-        let values = self.values_over(&image.map(image_values).transpose()?.unwrap_or_default());
+        let release = Release {
+            name: self.lab.spec.target.release.clone(),
+            chart,
+            values: self.values_over(&image.map(image_values).transpose()?.unwrap_or_default()),
+            values_dir: values_dir.strip_prefix(root).unwrap_or(&values_dir).to_owned(),
+            root: root.to_owned(),
+            upgrade_flags,
+            user: self.user(owner),
+        };
         let _turn = access.tools.acquire().await?;
-        let target = Target::discover(&access.helm, chart, release, values, values_dir, shown_dir).await?;
+        let target = Target::discover(&access.helm, release).await?;
         target.plays(&self.lab.target_fields())?;
         Ok(target)
     }

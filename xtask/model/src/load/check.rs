@@ -5,7 +5,8 @@ use std::collections::{BTreeSet, HashMap};
 use super::places::{Node, Place, Source};
 use super::{Problem, nearest};
 use crate::expression::{CEL_FUNCTIONS, Compile, Compiled, Expression, FUNCTIONS, Fault};
-use crate::kinds::{self, NAMESPACE_CHARS, TARGET_FIELDS, is_name};
+use crate::kinds::{self, NAMESPACE_CHARS, is_name};
+use crate::roles::Roles;
 use crate::spec::{Experiment, Install, LabSpec, Step, Uninstall};
 use crate::verbs;
 
@@ -213,7 +214,7 @@ impl Check<'_> {
         let place = format!("experiment `{}`", experiment.id);
         // What is watched changes all the time: texts of commands read only what was recorded.
         let mut recorded = Known::default();
-        recorded.add("target", Some(TARGET_FIELDS.to_vec()));
+        recorded.add("target", Some(Roles::fields()));
         let watched: Vec<&str> = kinds::variables().chain(["timeline"]).collect();
         if experiment.steps.is_empty() {
             self.say(&format!("{path}/steps"), format!("{place} does nothing"));

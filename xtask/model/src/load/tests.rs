@@ -473,6 +473,16 @@ fn the_numbers_of_the_guide_are_those_of_the_schema() {
 }
 
 #[test]
+fn the_guide_tells_every_role() {
+    let guide = std::fs::read_to_string(docs().join("WRITING-LABS.md")).unwrap();
+    let fields = crate::roles::Roles::fields();
+    assert!(fields.contains(&"pods") && fields.contains(&"domain"), "{fields:?}");
+    for field in fields {
+        assert!(guide.contains(&format!("`target.{field}`")), "{field}");
+    }
+}
+
+#[test]
 fn the_table_of_upstreams_cases_names_claims_that_exist() {
     let page = std::fs::read_to_string(docs().join("COVERAGE.md")).unwrap();
     let lab = load(&docs().join("labs/statefulset.yaml")).unwrap();

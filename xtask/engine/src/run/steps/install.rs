@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use serde_json::Value as Json;
 
-use crate::lab::target::{merge, write_values};
+use crate::lab::release::merge;
 use crate::run::bench::{Bench, seen};
 use crate::run::timeline::Timeline;
 use crate::run::wait;
@@ -16,15 +16,12 @@ use model::kinds::Kind;
 use model::spec::{Install, Uninstall};
 
 pub(super) async fn install(step: &Install, bench: &mut Bench<'_>) -> Result<Json> {
-    let release = step.release.clone().unwrap_or_else(|| bench.target.release.clone());
-    let values = bench.values.entry(release.clone()).or_insert_with(|| bench.target.values.clone());
+    let (release, helm) = (&bench.target.release, bench.helm());
+    let name = step.release.as_ref().unwrap_or(&release.name);
+    let values = bench.values.entry(name.clone()).or_insert_with(|| release.values.clone());
     merge(values, &step.values);
-    let name = format!("{}-{release}", bench.namespace);
-    let file = bench.target.shown_values_dir.join(write_values(&bench.target.values_dir, &name, values)?);
-    let command = bench.helm().args(["upgrade", "--install", &release]).arg(&bench.target.chart);
     // A hook that never ends must not outlive the step.
-    let command = command.arg("--values").arg(file).arg(format!("--timeout={}s", step.timeout_s));
-    let command = command.args(bench.access.helm_upgrade_flags);
+    let command = release.upgrade(helm, &bench.namespace, name, values, step.timeout_s)?;
     let command = command.deadline(Duration::from_secs(step.timeout_s + 5));
     let output = bench.run(command.clone()).await?;
     if output.status != 0 {
@@ -39,7 +36,7 @@ pub(super) async fn install(step: &Install, bench: &mut Bench<'_>) -> Result<Jso
 }
 
 pub(super) async fn uninstall(step: &Uninstall, bench: &mut Bench<'_>) -> Result<Json> {
-    let release = step.release.clone().unwrap_or_else(|| bench.target.release.clone());
+    let release = step.release.clone().unwrap_or_else(|| bench.target.release.name.clone());
     let command = bench.helm().args(["uninstall", &release]);
     let output = bench.run(command.clone()).await?;
     if output.status != 0 {

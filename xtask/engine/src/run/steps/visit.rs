@@ -28,7 +28,7 @@ const BODY_LIMIT: usize = 1 << 20;
 pub(super) async fn visit(step: &Visit, bench: &mut Bench<'_>) -> Result<Json> {
     let pods = bench.pods(&step.pods)?;
     let path = bench.text(&step.path)?;
-    let port = bench.target.port.context("the chart names no port that could be visited")?;
+    let port = bench.target.roles.port.context("the chart names no port that could be visited")?;
     let api: Api<Pod> = Api::namespaced(bench.access.client.clone(), &bench.namespace);
     let timeline = &bench.timeline;
     let visits = pods.iter().enumerate().map(|(position, pod)| {
