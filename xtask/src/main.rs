@@ -12,7 +12,7 @@ use anyhow::Result;
 use clap::Parser;
 
 use cli::{Cli, Subcommands};
-use dispatch::Program;
+use dispatch::{Installation, Program, become_it};
 use machine::exit::{self, Exit};
 use machine::interrupt;
 use machine::lock::Lock;
@@ -38,12 +38,20 @@ fn run(cli: &Cli) -> Result<Exit> {
         | Subcommands::Cluster { .. }
         | Subcommands::Shell
         | Subcommands::Docs { .. }
-        | Subcommands::Schema { .. } => match Program::Engine.become_it(&workspace)? {},
+        | Subcommands::Schema { .. } => hand_over(&workspace, Program::Engine, &cli.command),
         Subcommands::Test(_)
         | Subcommands::Bench { .. }
         | Subcommands::Release(_)
-        | Subcommands::Screencast => match Program::Dev.become_it(&workspace)? {},
+        | Subcommands::Screencast => hand_over(&workspace, Program::Dev, &cli.command),
     }
+}
+
+fn hand_over(workspace: &Workspace, program: Program, command: &Subcommands) -> Result<Exit> {
+    let path = match Installation::of(command) {
+        Some(installation) => wait_for(interrupt::or(program.built_beside(workspace, &installation)))?,
+        None => program.built(workspace)?,
+    };
+    match become_it(&path)? {}
 }
 
 fn wait_for<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
