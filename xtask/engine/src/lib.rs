@@ -4,6 +4,7 @@
 #[cfg(test)]
 mod fake;
 pub mod transient;
+mod failed;
 pub mod image;
 pub mod cluster;
 pub mod lab;

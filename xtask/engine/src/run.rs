@@ -27,6 +27,7 @@ use serde_json::{Value as Json, json};
 use tokio::sync::Semaphore;
 
 use crate::evidence::stale;
+use crate::failed;
 use crate::run::bench::{Bench, record_of};
 use crate::run::course::Installed;
 use crate::run::namespaces::Namespaces;
@@ -37,6 +38,7 @@ use cli::RunArgs;
 use machine::identity::Identity;
 use machine::progress::{Progress, Task};
 use model::expression::Scope;
+use model::failure::{Failure, Why};
 use model::record::{ClaimRecord, CommandRecord, ExperimentRecord, StepRecord, Verdict, millis};
 use model::spec::{Claim, Experiment};
 
@@ -139,7 +141,7 @@ fn refused(
     owner: Option<&Identity>,
     error: &anyhow::Error,
 ) -> Result<Vec<ExperimentRecord>> {
-    let failure = format!("{error:#}");
+    let failure = failed::failure(error);
     let refused = subject.chosen()?.into_iter().map(|experiment| {
         let claims = experiment.claims.iter().map(|claim| ClaimRecord {
             message: Some("the chart can't be looked at".to_owned()),
@@ -167,8 +169,11 @@ async fn run_one(
     let work = async {
         let asked = Instant::now();
         let (client, target) = (&bench.access.client, bench.target);
-        namespaces.create(&bench.namespace, target.release.user.as_deref()).await?;
-        let unmet = needs::unmet(&experiment.needs, target, client, &bench.namespace).await?;
+        let prepared = async {
+            namespaces.create(&bench.namespace, target.release.user.as_deref()).await?;
+            needs::unmet(&experiment.needs, target, client, &bench.namespace).await
+        };
+        let unmet = prepared.await.map_err(|error| failed::failure(&error))?;
         timeline.ledger.cluster(asked, Instant::now());
         if unmet.is_some() {
             return Ok(unmet);
@@ -189,25 +194,26 @@ async fn run_one(
                 ended_ms,
                 engine_ms: millis(timeline.ledger.engine(began, ended)),
                 commands: std::mem::take(&mut bench.commands),
-                error: outcome.as_ref().err().map(|error| format!("{error:#}")),
+                error: outcome.as_ref().err().map(failed::failure),
             });
-            let mut recorded = outcome.map_err(|error| error.context(format!("step `{label}`")))?;
+            let mut recorded =
+                outcome.map_err(|error| Failure { step: Some(label), ..failed::failure(&error) })?;
             if let (Some(name), Json::Object(fields)) = (step.name(), &mut recorded) {
                 fields.insert("started_ms".to_owned(), json!(started_ms));
                 fields.insert("ended_ms".to_owned(), json!(ended_ms));
                 bench.recorded.insert(name.to_owned(), recorded);
             }
         }
-        anyhow::Ok(None)
+        Ok::<_, Failure>(None)
     };
     let (skipped, failure) = match tokio::time::timeout(deadline, work).await {
         Ok(Ok(skipped)) => (skipped, None),
-        Ok(Err(error)) => (None, Some(format!("{error:#}"))),
-        Err(_) => (None, Some(format!("the experiment did not end within {} s", deadline.as_secs()))),
+        Ok(Err(failure)) => (None, Some(failure)),
+        Err(_) => (None, Some(Why::Deadline { limit_s: experiment.timeout_s }.into())),
     };
     let judged = experiment.claims.iter().map(|claim| match &skipped {
         Some(why) => ClaimRecord { verdict: Verdict::Skipped, message: Some(why.clone()), ..unjudged(claim) },
-        None => judge(claim, &bench, failure.as_deref()),
+        None => judge(claim, &bench, failure.is_some()),
     });
     let claims: Vec<ClaimRecord> = judged.collect();
     let unhappy = failure.is_some() || claims.iter().any(|claim| claim.verdict == Verdict::Fails);
@@ -260,7 +266,7 @@ fn unjudged(claim: &Claim) -> ClaimRecord {
     }
 }
 
-fn judge(claim: &Claim, bench: &Bench<'_>, failure: Option<&str>) -> ClaimRecord {
+fn judge(claim: &Claim, bench: &Bench<'_>, broke: bool) -> ClaimRecord {
     let mut record = unjudged(claim);
     let expression = match claim.expect.get() {
         Ok(expression) => expression,
@@ -271,13 +277,11 @@ fn judge(claim: &Claim, bench: &Bench<'_>, failure: Option<&str>) -> ClaimRecord
     };
     let scope = bench.scope(expression);
     // What a broken experiment recorded before it broke may still decide a claim.
-    match (expression.is_true(&scope), failure) {
+    match (expression.is_true(&scope), broke) {
         (Ok(true), _) => record.verdict = Verdict::Holds,
         (Ok(false), _) => record.verdict = Verdict::Fails,
-        (Err(_), Some(_)) => {
-            record.message = Some("the experiment broke before this could be seen".to_owned())
-        }
-        (Err(error), None) => {
+        (Err(_), true) => record.message = Some("the experiment broke before this could be seen".to_owned()),
+        (Err(error), false) => {
             record.verdict = Verdict::Fails;
             record.message = Some(error);
         }

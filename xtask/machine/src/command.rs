@@ -49,9 +49,11 @@ pub struct Output {
 pub struct CommandFailed {
     /// The command as one would paste it.
     pub command: String,
-    /// How it failed.
-    pub reason: String,
-    /// The end of what it printed.
+    /// How it ended.
+    pub ended: Ended,
+    /// Where all that it printed is, when that was kept.
+    pub log: Option<PathBuf>,
+    /// What it printed, or the end of that.
     pub output: String,
 }
 
@@ -59,7 +61,35 @@ impl std::error::Error for CommandFailed {}
 
 impl fmt::Display for CommandFailed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "`{}` {}{}", self.command, self.reason, tail_of(&self.output))
+        let log = self.log.as_deref().map(|log| format!("; all it printed is in {}", log.display()));
+        write!(f, "`{}` {}{}{}", self.command, self.ended, log.unwrap_or_default(), tail_of(&self.output))
+    }
+}
+
+/// How a command that failed ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// With this status.
+    Status(i32),
+    /// By a signal.
+    Signal,
+    /// By us, when this time was over.
+    Stopped(Duration),
+}
+
+impl Ended {
+    fn with(status: Option<i32>) -> Self {
+        status.map_or(Self::Signal, Self::Status)
+    }
+}
+
+impl fmt::Display for Ended {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Status(status) => write!(f, "ended with status {status}"),
+            Self::Signal => write!(f, "was ended by a signal"),
+            Self::Stopped(after) => write!(f, "did not end within {} s and was stopped", after.as_secs()),
+        }
     }
 }
 
@@ -188,8 +218,8 @@ impl Command {
         if status.success() {
             return Ok(());
         }
-        let reason = format!("ended with {status}; all it printed is in {}", log.display());
-        Err(CommandFailed { command: self.to_string(), reason, output }.into())
+        let (command, ended) = (self.to_string(), Ended::with(status.code()));
+        Err(CommandFailed { command, ended, log: Some(log.to_owned()), output }.into())
     }
 
     /// Starts it and hands it over: for what runs beside us, like a port-forward. It ends when dropped.
@@ -226,16 +256,13 @@ impl Command {
 
     /// The error of a command that ended with a status it should not have.
     pub fn failed(&self, output: Output) -> CommandFailed {
-        let reason = match output.status {
-            -1 => "was ended by a signal".to_owned(),
-            status => format!("ended with status {status}"),
-        };
-        CommandFailed { command: self.to_string(), reason, output: output.stdout + &output.stderr }
+        let ended = Ended::with(Some(output.status).filter(|status| *status != -1));
+        CommandFailed { command: self.to_string(), ended, log: None, output: output.stdout + &output.stderr }
     }
 
     fn overdue(&self, output: String) -> CommandFailed {
-        let reason = format!("did not end within {} s and was stopped", self.deadline.as_secs());
-        CommandFailed { command: self.to_string(), reason, output }
+        let ended = Ended::Stopped(self.deadline);
+        CommandFailed { command: self.to_string(), ended, log: None, output }
     }
 }
 

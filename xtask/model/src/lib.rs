@@ -3,8 +3,10 @@
 // Each knows only those above it.
 pub mod text;
 pub mod kinds;
+pub mod failure;
 mod stack;
 pub mod condition;
+pub mod hopeless;
 pub mod record;
 pub mod expression;
 pub mod spec;

@@ -6,6 +6,7 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::failure::Failure;
 use crate::kinds::{Change, Kind, StepKind};
 
 /// Version of the record's format; raised when a reader of the old one would misread the new one.
@@ -43,7 +44,7 @@ pub struct Record {
     pub experiments: Vec<ExperimentRecord>,
     /// Why the run ended before its experiments did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub broke: Option<String>,
+    pub broke: Option<Failure>,
 }
 
 /// A stage of the run: build, cluster, install, experiments, evidence.
@@ -100,7 +101,7 @@ pub struct ExperimentRecord {
     pub skipped: Option<String>,
     /// Why it ended early: the step that failed, what was awaited, seen last, and the events that explain it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub failure: Option<String>,
+    pub failure: Option<Failure>,
     /// Events of the namespace and logs of its pods, kept when a claim does not hold.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub diagnostics: Vec<CommandRecord>,
@@ -128,7 +129,7 @@ pub struct StepRecord {
     pub commands: Vec<CommandRecord>,
     /// Why it failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub error: Option<String>,
+    pub error: Option<Failure>,
 }
 
 /// One command and what it printed.

@@ -15,6 +15,7 @@ use engine::run::subject::Subject;
 use machine::exit::BadInput;
 use machine::progress::Progress;
 use machine::workspace::{Workspace, copy_folder};
+use model::failure::Failure;
 use model::record::Verdict;
 use model::spec::Values;
 
@@ -139,7 +140,8 @@ fn judge(control: &Control, finding: &Finding) -> Result<Outcome> {
     let Finding { record, written } = finding;
     let told = written.summary.failures.iter().map(|failure| failure.text()).collect::<Vec<_>>().join("\n\n");
     if let Some(words) = &control.refused {
-        let refused = |failure: &Option<String>| failure.as_ref().is_some_and(|says| says.contains(words));
+        let refused =
+            |failure: &Option<Failure>| failure.as_ref().is_some_and(|it| it.to_string().contains(words));
         let all = record.experiments.iter().all(|experiment| refused(&experiment.failure));
         ensure!(all, "should have been refused: {words}\n{told}");
         return Ok(Outcome::Passed(format!("refused: {words}")));

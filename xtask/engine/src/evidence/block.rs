@@ -252,7 +252,7 @@ fn claims(experiment: &ExperimentRecord) -> String {
     });
     let mut out = table(["claim", "verdict", "what was seen", "points"], rows);
     if let Some(failure) = &experiment.failure {
-        out += &format!("\n\n{}", fenced("text", failure));
+        out += &format!("\n\n{}", fenced("text", &failure.to_string()));
     }
     out
 }
@@ -283,7 +283,7 @@ fn transcript(step: &StepRecord) -> String {
         out = format!("With the values {}:\n\n{out}", values.join(", "));
     }
     if let Some(error) = &step.error {
-        out += &format!("\n\nThe step failed:\n\n{}", fenced("text", error));
+        out += &format!("\n\nThe step failed:\n\n{}", fenced("text", &error.to_string()));
     }
     out
 }

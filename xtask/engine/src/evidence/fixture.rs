@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use model::failure::{Failure, LastSeen, Why};
 use model::kinds::{Change, Kind};
 use model::record::*;
 use model::spec::{LabSpec, Step};
@@ -193,9 +194,20 @@ pub(crate) fn failing() -> (LabSpec, Record) {
         ),
     ];
     let rolling = &mut record.experiments[1];
-    rolling.failure = Some("step `upgrade`: statefulset rolling-update/counter was not rolled out within 90 s\n  last seen: 1 of 2 pods updated; counter-1 Pending, ErrImagePull: not found\n  next:      cargo xtask lab --only rolling-update --keep".to_owned());
+    let seen = LastSeen {
+        says: "1 of 2 pods updated".to_owned(),
+        pods: [("counter-1".to_owned(), "Pending, ErrImagePull: not found".to_owned())].into(),
+        ..LastSeen::default()
+    };
+    let awaited = "statefulset rolling-update/counter to be rolled out".to_owned();
+    let expired = Failure::from(Why::Expired { awaited, limit_s: 90, problem: None, seen });
     rolling.steps.truncate(2);
-    rolling.steps[1].error = Some("not rolled out within 90 s".to_owned());
+    rolling.steps[1].error = Some(expired.clone());
+    rolling.failure = Some(Failure {
+        step: Some("upgrade".to_owned()),
+        next: Some("cargo xtask lab --only rolling-update --keep".to_owned()),
+        ..expired
+    });
     for claim in &mut rolling.claims {
         claim.verdict = Verdict::NotJudged;
         claim.values.clear();

@@ -281,7 +281,7 @@ mod tests {
         let (lab, mut record) = fixture::passing();
         record.experiments[2].claims[0].verdict = Verdict::NotJudged;
         assert_eq!(grade(&lab, &record, &Headings::new()).outcome, Outcome::Fails);
-        record.broke = Some("the cluster went away".to_owned());
+        record.broke = Some(model::failure::Failure::other("the cluster went away"));
         assert_eq!(grade(&lab, &record, &Headings::new()).outcome, Outcome::Broke);
     }
 

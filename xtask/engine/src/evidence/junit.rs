@@ -16,7 +16,7 @@ pub(super) fn document(record: &Record) -> Result<String> {
     report.add_test_suites(record.experiments.iter().map(suite));
     if let Some(broke) = &record.broke {
         let mut suite = TestSuite::new("run");
-        suite.add_test_case(error("the run reaches its end", broke));
+        suite.add_test_case(error("the run reaches its end", &broke.to_string()));
         report.add_test_suite(suite);
     }
     report.to_string().context("cannot write the run as JUnit XML")
@@ -28,7 +28,7 @@ fn suite(experiment: &ExperimentRecord) -> TestSuite {
     suite.add_property(("question", experiment.question.as_str()));
     suite.add_property(("namespace", experiment.namespace.as_str()));
     if let Some(failure) = &experiment.failure {
-        suite.add_test_case(error("every step succeeds", failure));
+        suite.add_test_case(error("every step succeeds", &failure.to_string()));
     }
     suite.add_test_cases(experiment.claims.iter().map(case));
     suite.set_system_out(transcript(experiment.steps.iter().flat_map(|step| &step.commands)));
@@ -79,6 +79,7 @@ fn transcript<'a>(commands: impl IntoIterator<Item = &'a CommandRecord>) -> Stri
 mod tests {
     use super::super::fixture;
     use super::*;
+    use model::failure::Failure;
 
     #[test]
     fn a_run_with_a_failed_a_skipped_and_an_unjudged_claim() {
@@ -89,7 +90,7 @@ mod tests {
     #[test]
     fn a_run_that_broke_is_an_error_of_its_own() {
         let (_, mut record) = fixture::passing();
-        record.broke = Some("the cluster went away\nlast seen: \u{1b}refused".to_owned());
+        record.broke = Some(Failure::other("the cluster went away\nlast seen: \u{1b}refused"));
         let document = document(&record).unwrap();
         assert!(document.contains("errors=\"1\""), "{document}");
         assert!(document.contains("the cluster went away") && !document.contains('\u{1b}'));

@@ -53,7 +53,7 @@ pub fn places(record: &Record) -> Vec<Place> {
         run += &format!("{} {} {}\n", criterion.id, criterion.points, criterion.sections.join(", "));
     }
     if let Some(broke) = &record.broke {
-        run += &format!("broke: {}\n", Redactor::default().text(broke));
+        run += &format!("broke: {}\n", Redactor::default().text(&broke.to_string()));
     }
     let mut places = vec![Place { name: "run".to_owned(), text: run }];
     for experiment in &record.experiments {
@@ -70,7 +70,7 @@ fn experiment_places(experiment: &ExperimentRecord, places: &mut Vec<Place>) {
         head += &format!("skipped: {skipped}\n");
     }
     if let Some(failure) = &experiment.failure {
-        head += &redactor.text(failure);
+        head += &redactor.text(&failure.to_string());
     }
     places.push(Place { name: format!("experiment {id}"), text: head });
     for step in &experiment.steps {
@@ -79,7 +79,7 @@ fn experiment_places(experiment: &ExperimentRecord, places: &mut Vec<Place>) {
             text += &redactor.command(command, step.kind == StepKind::Resolve);
         }
         if let Some(error) = &step.error {
-            text += &format!("error: {}\n", redactor.text(error));
+            text += &format!("error: {}\n", redactor.text(&error.to_string()));
         }
         places.push(Place { name: format!("step {id}/{}", step.name), text });
     }

@@ -3,12 +3,13 @@
 use anyhow::{Context, Result};
 use minijinja::value::Serde;
 use minijinja::{AutoEscape, Environment, Value, context};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::grade::Outcome;
-use super::summary::{Failure, Summary};
+use super::summary::{self, Summary};
 use super::timeline_svg;
 use machine::digest::sha256;
+use model::failure::Failure;
 use model::record::written;
 use model::record::{ExperimentRecord, Record, Verdict};
 use model::text::{command_line, printable, value};
@@ -49,7 +50,7 @@ const TEMPLATE: &str = "report.html.jinja";
 #[derive(Serialize)]
 struct Told<'a> {
     record: &'a ExperimentRecord,
-    failures: Vec<&'a Failure>,
+    failures: Vec<&'a summary::Failure>,
     warnings: Vec<String>,
     state: &'static str,
     mark: &'static str,
@@ -106,6 +107,9 @@ fn environment() -> Environment<'static> {
     environment.add_filter("command_line", |argv: Vec<String>| command_line(&argv));
     environment.add_filter("value", |seen: Value| {
         serde_json::to_value(&seen).map_or_else(|_| seen.to_string(), |seen| value(&seen))
+    });
+    environment.add_filter("words", |failure: Value| {
+        Failure::deserialize(failure).map_or_else(|error| error.to_string(), |failure| failure.to_string())
     });
     environment.add_filter("verdict_mark", |verdict: String| mark(&verdict));
     environment.add_filter("standing_mark", |standing: String| mark(&standing));
@@ -178,17 +182,17 @@ mod tests {
         lab.title = EVIL.to_owned();
         lab.rubric[0].title = EVIL.to_owned();
         record.title = EVIL.to_owned();
-        record.broke = Some(EVIL.to_owned());
+        record.broke = Some(Failure::other(EVIL));
         record.versions.insert(EVIL.to_owned(), EVIL.to_owned());
         record.stages[0].name = EVIL.to_owned();
         for experiment in &mut record.experiments {
             for text in [&mut experiment.id, &mut experiment.question, &mut experiment.namespace] {
                 EVIL.clone_into(text);
             }
-            experiment.failure = Some(EVIL.to_owned());
+            experiment.failure = Some(Failure::other(EVIL));
             for step in &mut experiment.steps {
                 EVIL.clone_into(&mut step.name);
-                step.error = Some(EVIL.to_owned());
+                step.error = Some(Failure::other(EVIL));
                 step.commands = vec![fixture::command("kubectl get", EVIL)];
                 step.commands[0].argv.push(EVIL.to_owned());
                 EVIL.clone_into(&mut step.commands[0].stderr);

@@ -7,14 +7,13 @@ use serde::Serialize;
 
 use super::block;
 use super::grade::{Grade, Outcome};
+use model::failure;
 use model::kinds::Kind;
 use model::record::written;
 use model::record::{ClaimRecord, CommandRecord, ExperimentRecord, Record, Seen, Verdict};
 use model::spec::LabSpec;
 use model::text::{on_one_line, shortened, value};
 
-/// Stands before the reason why no amount of waiting helps.
-pub const HOPELESS: &str = "this can no longer happen: ";
 /// A cause is told in a line of up to this many characters.
 const CAUSE_CHARS: usize = 240;
 
@@ -31,7 +30,7 @@ pub struct Summary {
     pub duration_ms: u64,
     /// Why it ended before its experiments did.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub broke: Option<String>,
+    pub broke: Option<failure::Failure>,
     /// The points.
     pub grade: Grade,
     /// What does not hold, in the order of the lab.
@@ -71,6 +70,9 @@ pub struct Failure {
     pub claim: Option<String>,
     /// The claim's sentence, or what failed.
     pub says: String,
+    /// The same as data, when the experiment itself broke.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub broke: Option<failure::Failure>,
     /// The expression that had to be true.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub expected: Option<String>,
@@ -181,7 +183,7 @@ impl Summary {
         let head = format!("## {sign} {title}\n\n{}.\n\n{}\n", self.sentence(), block::rubric(&self.grade));
         parts.put(&[0], head);
         if let Some(broke) = &self.broke {
-            parts.put(&[1], format!("\n{}\n", block::fenced("text", broke)));
+            parts.put(&[1], format!("\n{}\n", block::fenced("text", &broke.to_string())));
         }
         for skip in &self.skipped {
             parts.put(&[2], format!("\n- {} was skipped: {}\n", skip.experiment, block::text(&skip.why)));
@@ -246,20 +248,10 @@ impl Parts {
 impl Failure {
     /// What is behind it in a line, without the names of the pod and the namespace that showed it.
     pub fn cause(&self) -> String {
-        if self.claim.is_some() {
-            return self.says.clone();
+        match &self.broke {
+            Some(failure) => shortened(&on_one_line(&failure.cause()), CAUSE_CHARS),
+            None => self.says.clone(),
         }
-        let first = self.says.lines().next().unwrap_or_default();
-        let head = self.says.split_once("\nlast seen:").map_or(first, |(head, _)| head);
-        let cause = match (head.split_once(HOPELESS), head.rsplit_once(": not within ")) {
-            (Some((_, reason)), _) => {
-                let of_pod = reason.strip_prefix("pod ").and_then(|rest| rest.split_once(": "));
-                of_pod.map_or(reason, |(_, reason)| reason).to_owned()
-            }
-            (None, Some((what, limit))) => format!("not within {limit}: {what}"),
-            (None, None) => head.to_owned(),
-        };
-        shortened(&on_one_line(&cause), CAUSE_CHARS)
     }
 
     /// The failure as lines: what, expected, seen, why.
@@ -288,12 +280,13 @@ fn failures(experiment: &ExperimentRecord) -> Vec<Failure> {
     let broke = experiment.failure.iter().map(|failure| Failure {
         experiment: experiment.id.clone(),
         claim: None,
-        says: failure.clone(),
+        says: failure.to_string(),
+        broke: Some(failure.clone()),
         expected: None,
         seen: Vec::new(),
         message: None,
         // What waited in vain brings its events along.
-        warnings: if failure.contains("\n  event ") { Vec::new() } else { warnings(experiment) },
+        warnings: if failure.events().is_empty() { warnings(experiment) } else { Vec::new() },
     });
     let failed = experiment.claims.iter().filter(|claim| claim.verdict == Verdict::Fails);
     broke.chain(failed.map(|claim| failure(experiment, claim))).collect()
@@ -308,6 +301,7 @@ fn failure(experiment: &ExperimentRecord, claim: &ClaimRecord) -> Failure {
         experiment: experiment.id.clone(),
         claim: Some(claim.id.clone()),
         says: claim.says.clone(),
+        broke: None,
         expected: Some(claim.expect.clone()),
         seen: claim.values.clone(),
         message: claim.message.clone(),
@@ -398,6 +392,7 @@ fn slowest(record: &Record, most: usize) -> Vec<SlowStep> {
 mod tests {
     use super::super::{fixture, grade};
     use super::*;
+    use model::failure::{LastSeen, Stuck, Why};
     use model::kinds::Change;
 
     fn summary((lab, record): (LabSpec, Record)) -> (Summary, Record) {
@@ -411,7 +406,7 @@ mod tests {
         assert_eq!(summary(fixture::failing()).0.sentence(), "1 of 5.5 points: 1 of 3 claims hold");
         let (lab, mut record) = fixture::passing();
         record.experiments.clear();
-        record.broke = Some("no cluster".to_owned());
+        record.broke = Some(failure::Failure::other("no cluster"));
         assert_eq!(summary((lab, record)).0.sentence(), "the run broke before any claim was judged");
     }
 
@@ -419,12 +414,18 @@ mod tests {
     fn what_broke_many_experiments_is_told_once() {
         let (lab, mut record) = fixture::passing();
         for (at, experiment) in record.experiments.iter_mut().enumerate() {
-            let says = format!(
-                "step `install-1`: x-{at} to be ready: {HOPELESS}pod counter-{at}: ErrImagePull: nope"
-            );
-            experiment.failure = Some(format!("{says}\nlast seen: {at} of 3"));
+            let stuck = Stuck {
+                kind: "Pod".to_owned(),
+                name: format!("counter-{at}"),
+                reason: "ErrImagePull".to_owned(),
+                message: "nope".to_owned(),
+            };
+            let (awaited, seen) = (format!("x-{at} to be ready"), LastSeen::default());
+            experiment.failure = Some(Why::Hopeless { awaited, stuck, seen }.into());
         }
-        record.experiments[2].failure = Some("step `lookups`: no answer\nnothing".to_owned());
+        let step = Some("lookups".to_owned());
+        record.experiments[2].failure =
+            Some(failure::Failure { step, ..failure::Failure::other("no answer\nnothing") });
         let (summary, _) = summary((lab, record));
         let told: Vec<_> =
             summary.causes.iter().map(|cause| (&*cause.what, cause.experiments.len())).collect();

@@ -133,7 +133,7 @@ fn a_run_that_failed_never_replaces_what_is_committed() {
     let (_, passing) = fixture::passing();
     let (_, failing) = fixture::failing();
     let mut broken = passing.clone();
-    broken.experiments[1].failure = Some("the cluster went away".to_owned());
+    broken.experiments[1].failure = Some(model::failure::Failure::other("the cluster went away"));
     let kept = [(&passing, true), (&passing, false), (&failing, true), (&broken, true)];
     assert_eq!(
         kept.map(|(record, whole)| Keep::of(record, whole)),

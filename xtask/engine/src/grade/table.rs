@@ -83,14 +83,10 @@ fn place(failure: &Failure) -> String {
 
 /// Why, in a line: what was seen, or what the engine says of it.
 fn why(failure: &Failure) -> String {
-    let text = match (&failure.claim, &failure.message) {
-        // Of a tool that failed its complaint is shown, not its command line.
-        (None, _) => {
-            let complaint = failure.says.lines().find(|line| line.to_lowercase().starts_with("error: "));
-            complaint.unwrap_or(&failure.says).to_owned()
-        }
-        (_, Some(message)) => message.clone(),
-        (_, None) => seen(failure),
+    let text = match (&failure.broke, &failure.message) {
+        (Some(broke), _) => broke.complaint(),
+        (None, Some(message)) => message.clone(),
+        (None, None) => seen(failure),
     };
     // What a chart makes a tool print must not move the cursor of whoever reads it.
     let words = text.split(|c: char| c.is_whitespace() || c.is_control()).filter(|word| !word.is_empty());
@@ -121,6 +117,7 @@ fn points(points: f64, of: f64) -> String {
 mod tests {
     use super::*;
     use crate::evidence::{fixture, grade};
+    use model::failure::{Ended, Why};
 
     #[test]
     fn the_table_has_a_line_for_each_chart_and_tells_why_points_are_lost() {
@@ -133,7 +130,8 @@ mod tests {
             (summary(fixture::passing()), summary(fixture::failing()), summary(fixture::failing()));
         for failure in &mut torn.failures {
             failure.claim = None;
-            failure.says = "`helm upgrade` ended with status 1\nError: no\u{1b}[2J".to_owned();
+            let (command, output) = ("helm upgrade".to_owned(), "Error: no\u{1b}[2J".to_owned());
+            failure.broke = Some(Why::Tool { command, ended: Ended::Status(1), output }.into());
         }
         let graded = [("green", &good), ("red", &bad), ("white", &torn)];
         let graded = graded.map(|(name, summary)| Graded {

@@ -8,6 +8,7 @@ use time::format_description::well_known::Rfc3339;
 
 use crate::evidence::grade::Outcome;
 use crate::evidence::{self, Keep, Written};
+use crate::failed;
 use crate::run::course::Course;
 use crate::run::screen;
 use crate::run::session::Session;
@@ -17,6 +18,7 @@ use machine::exit::Exit;
 use machine::print;
 use machine::progress::Progress;
 use machine::progress::paint::Paint;
+use model::failure::Failure;
 use model::record::{Criterion, ExperimentRecord, FORMAT, Record, Stage, millis};
 
 /// What a run came to for one chart.
@@ -56,7 +58,7 @@ impl Journal<'_> {
     /// When a file can't be written.
     pub fn write_evidence(&self, broke: Option<&anyhow::Error>) -> Result<Finding> {
         let began = Instant::now();
-        let record = self.record(broke.map(|error| format!("{error:#}")), began);
+        let record = self.record(broke.map(failed::failure), began);
         let written = evidence::write(
             &self.subject.paths(self.session.workspace),
             &self.subject.lab.spec,
@@ -135,7 +137,7 @@ impl Journal<'_> {
         places
     }
 
-    fn record(&self, broke: Option<String>, evidence_began: Instant) -> Record {
+    fn record(&self, broke: Option<Failure>, evidence_began: Instant) -> Record {
         let mut stages = self.course.stages();
         stages.push(Stage { name: "evidence".to_owned(), duration_ms: millis(evidence_began.elapsed()) });
         let mut experiments = self.ended.to_vec();

@@ -19,9 +19,8 @@ const SHOWN_CHARS: usize = 300;
 /// The line, when not all of it holds.
 pub(super) fn ended(record: &ExperimentRecord) -> Result<String, String> {
     if let Some(failure) = &record.failure {
-        let broken = record.steps.iter().find_map(|step| Some((&step.name, step.error.as_ref()?)));
-        let (at, why) = broken.map_or((String::new(), failure), |(name, why)| (format!(" at {name}"), why));
-        return Err(format!("broke{at}: {}", why.lines().next().unwrap_or_default()));
+        let at: String = failure.step.iter().map(|step| format!(" at {step}")).collect();
+        return Err(format!("broke{at}: {}", failure.headline().lines().next().unwrap_or_default()));
     }
     if let Some(why) = &record.skipped {
         return Ok(format!("skipped: {why}"));
@@ -151,6 +150,7 @@ fn points(summary: &Summary, paint: Paint) -> String {
 mod tests {
     use super::*;
     use crate::evidence::{fixture, grade};
+    use model::failure::{Failure as Broken, Why};
     use model::spec::LabSpec;
 
     fn screen((lab, record): (LabSpec, Record)) -> String {
@@ -173,7 +173,7 @@ mod tests {
     fn what_broke_many_experiments_is_told_where_it_broke_the_first() {
         let (lab, mut record) = fixture::passing();
         for experiment in &mut record.experiments {
-            experiment.failure = Some("no answer\nfrom anybody".to_owned());
+            experiment.failure = Some(Broken::other("no answer\nfrom anybody"));
         }
         let screen = screen((lab, record));
         assert_eq!(screen.matches("no answer").count(), 1, "{screen}");
@@ -189,9 +189,10 @@ mod tests {
         let skipped = ended(&experiment).unwrap();
         experiment.claims[0].verdict = Verdict::Fails;
         let fails = ended(&experiment).unwrap_err();
-        experiment.failure = Some("the experiment did not end within 600 s".to_owned());
+        experiment.failure = Some(Why::Deadline { limit_s: 600 }.into());
         let late = ended(&experiment).unwrap_err();
-        experiment.steps[2].error = Some("no pods\nlast seen: nothing".to_owned());
+        let failure = Broken::other("no pods\nanywhere");
+        experiment.failure = Some(Broken { step: Some("before".to_owned()), ..failure });
         let broke = ended(&experiment).unwrap_err();
         insta::assert_snapshot!([holds, skipped, fails, late, broke].join("\n"));
     }

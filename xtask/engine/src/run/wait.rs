@@ -2,11 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, anyhow, bail};
+use anyhow::Result;
 use serde_json::Value as Json;
 
-use crate::evidence::summary::HOPELESS;
 use crate::run::timeline::Timeline;
+use model::failure::{EventSeen, Failure, LastSeen, Stuck, Why};
+use model::hopeless;
 use model::kinds::Kind;
 
 /// Events that an expired wait shows.
@@ -38,19 +39,17 @@ pub async fn until(
             timeline.ledger.cluster(since, arrived);
             return Ok(());
         }
-        if let Some(reason) = hopeless(timeline) {
+        if let Some(stuck) = hopeless(timeline) {
             timeline.ledger.cluster(since, Instant::now());
-            bail!("{what}: {HOPELESS}{reason}{}", explain(timeline, &last_seen()));
+            let (awaited, seen) = (what.to_owned(), seen(timeline, last_seen()));
+            return Err(Failure::from(Why::Hopeless { awaited, stuck, seen }).into());
         }
         // The timeline lives as long as we hold it, so its sender does too: only the deadline ends this.
         if tokio::time::timeout_at(end, changes.changed()).await.is_err() {
             timeline.ledger.cluster(since, Instant::now());
-            let problem = verdict.err().map(|error| format!("\nexpression: {error}")).unwrap_or_default();
-            let seconds = deadline.as_secs();
-            return Err(anyhow!(
-                "{what}: not within {seconds} s{problem}{}",
-                explain(timeline, &last_seen())
-            ));
+            let (awaited, limit_s, problem) = (what.to_owned(), deadline.as_secs(), verdict.err());
+            let seen = seen(timeline, last_seen());
+            return Err(Failure::from(Why::Expired { awaited, limit_s, problem, seen }).into());
         }
         // More may have arrived since: the first that can have made the difference.
         arrived = timeline.arrival(before).unwrap_or(arrived);
@@ -58,70 +57,33 @@ pub async fn until(
 }
 
 /// Why no amount of waiting helps, if so.
-///
-/// Reasons: <https://kubernetes.io/docs/concepts/containers/images/#imagepullbackoff> and the kubelet's own.
-fn hopeless(timeline: &Timeline) -> Option<String> {
-    const NEVER: [&str; 6] = [
-        "ImagePullBackOff",
-        "ErrImageNeverPull",
-        "InvalidImageName",
-        "CreateContainerConfigError",
-        "CreateContainerError",
-        "RunContainerError",
-    ];
-    let stuck = |name: &str, pod: &Json| {
-        let statuses = pod.pointer("/status/containerStatuses").and_then(Json::as_array);
-        statuses.into_iter().flatten().find_map(|status| {
-            let waiting = status.pointer("/state/waiting")?;
-            let reason = waiting["reason"].as_str().unwrap_or_default();
-            let looping = reason == "CrashLoopBackOff" && status["restartCount"].as_i64() >= Some(3);
-            let message = waiting["message"].as_str().unwrap_or_default();
-            (looping || NEVER.contains(&reason)).then(|| format!("pod {name}: {reason}: {message}"))
-        })
-    };
-    let no_class = |detail: &str| detail.contains("storageclass") && detail.contains("not found");
-    let refused = |detail: &str| detail.contains("violates PodSecurity");
-    timeline.find_object(Kind::Pod, stuck).or_else(|| {
-        timeline.find_transition(|transition| {
-            let detail = transition.detail.as_deref().filter(|_| transition.kind == Kind::Event)?;
-            (no_class(detail) || refused(detail))
-                .then(|| format!("{}: {}: {detail}", transition.name, transition.what))
-        })
-    })
+fn hopeless(timeline: &Timeline) -> Option<Stuck> {
+    let stuck = timeline.find_object(Kind::Pod, |_, pod| hopeless::stuck(pod));
+    stuck.or_else(|| timeline.find_object(Kind::Event, |_, event| hopeless::refused(event)))
 }
 
-fn explain(timeline: &Timeline, last_seen: &str) -> String {
-    let mut text = format!("\nlast seen: {last_seen}");
-    for (kind, error) in timeline.down() {
-        text.push_str(&format!("\n  no watch of {kind} objects: {error}"));
-    }
-    for (name, pod) in timeline.objects(Kind::Pod) {
-        text.push_str(&format!("\n  pod {name}: {}", pod_state(&pod)));
-    }
-    let mut events: Vec<String> = Vec::new();
+/// What explains that a wait was in vain.
+fn seen(timeline: &Timeline, says: String) -> LastSeen {
+    // What went well explains nothing.
+    const USUAL: [&str; 7] =
+        ["Scheduled", "Pulled", "Created", "Started", "SuccessfulCreate", "Killing", "WaitForFirstConsumer"];
+    let pods = timeline.objects(Kind::Pod).into_iter().map(|(name, pod)| (name, pod_state(&pod)));
+    let mut events: Vec<EventSeen> = Vec::new();
     for event in timeline.transitions().iter().rev().filter(|transition| transition.kind == Kind::Event) {
-        let line = format!("{} {}: {}", event.name, event.what, event.detail.as_deref().unwrap_or_default());
-        // What went well explains nothing.
-        let usual = [
-            "Scheduled",
-            "Pulled",
-            "Created",
-            "Started",
-            "SuccessfulCreate",
-            "Killing",
-            "WaitForFirstConsumer",
-        ];
-        if !usual.contains(&event.what.to_string().as_str()) && !events.contains(&line) {
-            events.push(line);
+        let event = EventSeen {
+            object: event.name.clone(),
+            reason: event.what.to_string(),
+            message: event.detail.clone().unwrap_or_default(),
+        };
+        if !USUAL.contains(&event.reason.as_str()) && !events.contains(&event) {
+            events.push(event);
         }
         if events.len() == EVENTS_SHOWN {
             break;
         }
     }
-    for event in events.iter().rev() {
-        text.push_str(&format!("\n  event {event}"));
-    }
-    text
+    events.reverse();
+    LastSeen { says, down: timeline.down(), pods: pods.collect(), events }
 }
 
 /// A pod in a few words: phase, readiness, and what keeps it from more.
