@@ -33,6 +33,7 @@ use crate::run::course::Installed;
 use crate::run::namespaces::Namespaces;
 use crate::run::room::{Ask, Room};
 use crate::run::subject::Subject;
+use crate::run::wait::Act;
 use crate::run::watches::Watches;
 use cli::RunArgs;
 use machine::identity::Identity;
@@ -95,6 +96,7 @@ pub async fn experiments(
                 recorded: Scope::new(),
                 values: BTreeMap::new(),
                 commands: Vec::new(),
+                act: Act::at(Instant::now()),
             };
             let mut record = run_one(experiment, bench, namespaces, &task).await;
             record.started_ms = started_ms;
@@ -165,51 +167,14 @@ async fn run_one(
 ) -> ExperimentRecord {
     let timeline = Arc::clone(&bench.timeline);
     let mut steps = Vec::new();
-    let deadline = Duration::from_secs(experiment.timeout_s);
-    let work = async {
-        let asked = Instant::now();
-        let (client, target) = (&bench.access.client, bench.target);
-        let prepared = async {
-            namespaces.create(&bench.namespace, target.release.user.as_deref()).await?;
-            needs::unmet(&experiment.needs, target, client, &bench.namespace).await
-        };
-        let unmet = prepared.await.map_err(|error| failed::failure(&error))?;
-        timeline.ledger.cluster(asked, Instant::now());
-        if unmet.is_some() {
-            return Ok(unmet);
-        }
-        for (position, step) in experiment.steps.iter().enumerate() {
-            let label = step.label(position);
-            task.note(format!("step {} of {}", position + 1, experiment.steps.len()));
-            let (what, limit) = steps::told(step, &bench);
-            task.step(&what, limit);
-            let (began, started_ms) = (Instant::now(), timeline.moment());
-            let outcome = steps::perform(step, &mut bench).await;
-            let (ended, ended_ms) = (Instant::now(), timeline.now_ms());
-            steps.push(StepRecord {
-                name: label.clone(),
-                kind: step.kind(),
-                values: stale::values(step),
-                started_ms,
-                ended_ms,
-                engine_ms: millis(timeline.ledger.engine(began, ended)),
-                commands: std::mem::take(&mut bench.commands),
-                error: outcome.as_ref().err().map(failed::failure),
-            });
-            let mut recorded =
-                outcome.map_err(|error| Failure { step: Some(label), ..failed::failure(&error) })?;
-            if let (Some(name), Json::Object(fields)) = (step.name(), &mut recorded) {
-                fields.insert("started_ms".to_owned(), json!(started_ms));
-                fields.insert("ended_ms".to_owned(), json!(ended_ms));
-                bench.recorded.insert(name.to_owned(), recorded);
-            }
-        }
-        Ok::<_, Failure>(None)
+    let end = tokio::time::Instant::now() + Duration::from_secs(experiment.timeout_s);
+    let done = match prepare(experiment, &bench, namespaces, end).await {
+        Ok(None) => do_steps(experiment, &mut bench, &mut steps, task, end).await.map(|()| None),
+        unable => unable,
     };
-    let (skipped, failure) = match tokio::time::timeout(deadline, work).await {
-        Ok(Ok(skipped)) => (skipped, None),
-        Ok(Err(failure)) => (None, Some(failure)),
-        Err(_) => (None, Some(Why::Deadline { limit_s: experiment.timeout_s }.into())),
+    let (skipped, failure) = match done {
+        Ok(skipped) => (skipped, None),
+        Err(failure) => (None, Some(failure)),
     };
     let judged = experiment.claims.iter().map(|claim| match &skipped {
         Some(why) => ClaimRecord { verdict: Verdict::Skipped, message: Some(why.clone()), ..unjudged(claim) },
@@ -231,6 +196,71 @@ async fn run_one(
         diagnostics,
         ..unrun(experiment, bench.namespace)
     }
+}
+
+/// Makes the experiment's namespace, and finds out what the cluster has not that it needs.
+async fn prepare(
+    experiment: &Experiment,
+    bench: &Bench<'_>,
+    namespaces: &Namespaces,
+    end: tokio::time::Instant,
+) -> Result<Option<String>, Failure> {
+    let (asked, client) = (Instant::now(), &bench.access.client);
+    let prepared = tokio::time::timeout_at(end, async {
+        namespaces.create(&bench.namespace, bench.target.release.user.as_deref()).await?;
+        needs::unmet(&experiment.needs, bench.target, client, &bench.namespace).await
+    });
+    let prepared = prepared.await;
+    bench.timeline.ledger.cluster(asked, Instant::now());
+    match prepared {
+        Ok(prepared) => prepared.map_err(|error| failed::failure(&error)),
+        Err(_) => Err(Failure { context: vec!["before the first step".to_owned()], ..late(experiment) }),
+    }
+}
+
+/// Does the steps of an experiment, one after the other, and enters each into `records`, also the one that fails or
+/// is under way at the end of all time.
+async fn do_steps(
+    experiment: &Experiment,
+    bench: &mut Bench<'_>,
+    records: &mut Vec<StepRecord>,
+    task: &Task,
+    end: tokio::time::Instant,
+) -> Result<(), Failure> {
+    let timeline = Arc::clone(&bench.timeline);
+    for (position, step) in experiment.steps.iter().enumerate() {
+        let label = step.label(position);
+        task.note(format!("step {} of {}", position + 1, experiment.steps.len()));
+        let (what, limit) = steps::told(step, bench);
+        task.step(&what, limit);
+        let (began, started_ms) = (Instant::now(), timeline.moment());
+        let outcome = match tokio::time::timeout_at(end, steps::perform(step, bench)).await {
+            Ok(outcome) => outcome.map_err(|error| failed::failure(&error)),
+            Err(_) => Err(late(experiment)),
+        };
+        let (ended, ended_ms) = (Instant::now(), timeline.now_ms());
+        records.push(StepRecord {
+            name: label.clone(),
+            kind: step.kind(),
+            values: stale::values(step),
+            started_ms,
+            ended_ms,
+            engine_ms: millis(timeline.ledger.engine(began, ended)),
+            commands: std::mem::take(&mut bench.commands),
+            error: outcome.as_ref().err().cloned(),
+        });
+        let mut recorded = outcome.map_err(|failure| Failure { step: Some(label), ..failure })?;
+        if let (Some(name), Json::Object(fields)) = (step.name(), &mut recorded) {
+            fields.insert("started_ms".to_owned(), json!(started_ms));
+            fields.insert("ended_ms".to_owned(), json!(ended_ms));
+            bench.recorded.insert(name.to_owned(), recorded);
+        }
+    }
+    Ok(())
+}
+
+fn late(experiment: &Experiment) -> Failure {
+    Why::Deadline { limit_s: experiment.timeout_s }.into()
 }
 
 /// What is known of an experiment before it runs.
@@ -275,20 +305,22 @@ fn judge(claim: &Claim, bench: &Bench<'_>, broke: bool) -> ClaimRecord {
             return record;
         }
     };
+    // What a broken experiment recorded before it broke may still decide a claim. What is watched may not: nothing
+    // happened to what was never tried.
+    if broke && !bench.has_recorded(expression) {
+        record.message = Some("the experiment broke before all of this could be seen".to_owned());
+        return record;
+    }
     let scope = bench.scope(expression);
-    // What a broken experiment recorded before it broke may still decide a claim.
-    match (expression.is_true(&scope), broke) {
-        (Ok(true), _) => record.verdict = Verdict::Holds,
-        (Ok(false), _) => record.verdict = Verdict::Fails,
-        (Err(_), true) => record.message = Some("the experiment broke before this could be seen".to_owned()),
-        (Err(error), false) => {
+    match expression.is_true(&scope) {
+        Ok(true) => record.verdict = Verdict::Holds,
+        Ok(false) => record.verdict = Verdict::Fails,
+        Err(error) => {
             record.verdict = Verdict::Fails;
             record.message = Some(error);
         }
     }
-    if record.verdict != Verdict::NotJudged {
-        record.values = expression.parts(&scope);
-    }
+    record.values = expression.parts(&scope);
     record
 }
 
@@ -313,9 +345,11 @@ mod tests {
     use crate::lab::Lab;
     use crate::lab::target::Target;
     use crate::run::bench::Access;
+    use crate::run::timeline::Timeline;
     use machine::command::Command;
     use machine::workspace::Workspace;
     use model::spec::Values;
+    use std::os::unix::fs::PermissionsExt;
     use std::path::Path;
 
     const LAB: &str = r#"
@@ -331,6 +365,11 @@ experiments:
     claims:
       - { id: is, says: It is., criterion: all, points: 1, expect: "true" }
 "#;
+
+    fn access(fake: &Fake, kubectl: Command) -> Access {
+        let (helm, tools) = (Command::new("false"), Arc::new(Semaphore::new(4)));
+        Access { client: fake.client(), kubectl, helm, tools }
+    }
 
     #[tokio::test]
     async fn a_namespace_that_does_not_go_is_named_and_breaks_no_run() {
@@ -352,13 +391,7 @@ experiments:
             folder: dir.path().into(),
             refreshes: false,
         };
-        let tool = Command::new("false");
-        let access = Access {
-            client: fake.client(),
-            kubectl: tool.clone(),
-            helm: tool,
-            tools: Arc::new(Semaphore::new(1)),
-        };
+        let access = access(&fake, Command::new("false"));
         let namespaces = Namespaces::of(fake.client(), Identity::here(Path::new("/")));
         let targets = vec![Ok(Target::pretended())];
         let installed = Installed { access, targets, namespaces, owner: None };
@@ -368,5 +401,71 @@ experiments:
         assert_eq!(ended[0][0].claims[0].verdict, Verdict::Holds);
         assert_eq!(left.len(), 1, "{left:?}");
         assert!(left[0].starts_with("cannot delete namespace small-one"), "{left:?}");
+    }
+
+    fn bench<'a>(access: &'a Access, target: &'a Target) -> Bench<'a> {
+        Bench {
+            access,
+            target,
+            namespace: "lab".to_owned(),
+            timeline: Arc::new(Timeline::begin()),
+            recorded: Scope::new(),
+            values: BTreeMap::new(),
+            commands: Vec::new(),
+            act: Act::at(Instant::now()),
+        }
+    }
+
+    fn experiment(timeout_s: u64, steps: Json) -> Experiment {
+        let declared =
+            json!({"id": "it", "question": "?", "timeout_s": timeout_s, "steps": steps, "claims": []});
+        serde_json::from_value(declared).unwrap()
+    }
+
+    #[tokio::test]
+    async fn the_deadline_of_an_experiment_names_the_step_under_way_and_keeps_what_it_ran() {
+        let folder = tempfile::tempdir().unwrap();
+        let kubectl = folder.path().join("kubectl");
+        std::fs::write(
+            &kubectl,
+            "#!/bin/sh
+case $3 in get) ;; *) sleep 60 ;; esac
+",
+        )
+        .unwrap();
+        std::fs::set_permissions(&kubectl, std::fs::Permissions::from_mode(0o755)).unwrap();
+        let access = access(&Fake::serving(|_, _| None), Command::new(kubectl));
+        let target = Target::pretended();
+        let mut bench = bench(&access, &target);
+        let first = json!({"run": {"as": "first", "command": "kubectl get pods"}});
+        let experiment = experiment(1, json!([first, {"run": {"command": "kubectl wait pods"}}]));
+        let (mut steps, task) = (Vec::new(), Progress::new().start("it"));
+        let end = tokio::time::Instant::now() + Duration::from_secs(1);
+        let failure = do_steps(&experiment, &mut bench, &mut steps, &task, end).await.unwrap_err();
+        assert_eq!(failure.to_string(), "step `run-2`: the experiment did not end within 1 s");
+        let names: Vec<&str> = steps.iter().map(|step| step.name.as_str()).collect();
+        assert_eq!(names, ["first", "run-2"]);
+        assert_eq!(steps[1].error, Some(Why::Deadline { limit_s: 1 }.into()));
+        let ran = &steps[1].commands[0];
+        assert!(ran.argv.ends_with(&["wait".to_owned(), "pods".to_owned()]) && ran.status == -1, "{ran:?}");
+    }
+
+    #[tokio::test]
+    async fn a_broken_experiment_earns_nothing_for_what_did_not_happen() {
+        let (access, target) =
+            (access(&Fake::serving(|_, _| None), Command::new("false")), Target::pretended());
+        let mut bench = bench(&access, &target);
+        bench.recorded.insert("before".to_owned(), json!({"status": 0}));
+        let verdict = |expect: &str, broke: bool| {
+            let declared = json!({"id": "it", "says": "?", "criterion": "c", "points": 1, "expect": expect});
+            judge(&serde_json::from_value(declared).unwrap(), &bench, broke).verdict
+        };
+        let nothing_happened = "!timeline.exists(t, t.what == \"deleted\")";
+        assert_eq!(verdict(nothing_happened, false), Verdict::Holds);
+        for unseen in [nothing_happened, "pods.size() == 0", "before.status == 0 || never.status == 0"] {
+            assert_eq!(verdict(unseen, true), Verdict::NotJudged, "{unseen}");
+        }
+        assert_eq!(verdict("before.status == 0", true), Verdict::Holds);
+        assert_eq!(verdict("before.status == 1", true), Verdict::Fails);
     }
 }

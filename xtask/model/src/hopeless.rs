@@ -5,7 +5,7 @@ use serde_json::Value as Json;
 use crate::condition::text;
 use crate::failure::Stuck;
 
-/// Why a pod will not run, whatever time it is given.
+/// Why a pod will not run, whatever time it is given. One that was asked to go is not expected to.
 ///
 /// Reasons: <https://kubernetes.io/docs/concepts/containers/images/#imagepullbackoff> and the kubelet's own.
 pub fn stuck(pod: &Json) -> Option<Stuck> {
@@ -17,6 +17,9 @@ pub fn stuck(pod: &Json) -> Option<Stuck> {
         "CreateContainerError",
         "RunContainerError",
     ];
+    if pod.pointer("/metadata/deletionTimestamp").is_some() {
+        return None;
+    }
     let statuses = pod.pointer("/status/containerStatuses").and_then(Json::as_array);
     statuses.into_iter().flatten().find_map(|status| {
         let waiting = status.pointer("/state/waiting")?;
@@ -31,15 +34,63 @@ pub fn stuck(pod: &Json) -> Option<Stuck> {
     })
 }
 
-/// Why the object that an event is about will not get what it asks for.
-pub fn refused(event: &Json) -> Option<Stuck> {
-    let message = text(event, "/message");
+/// Why the object that an event is about will not get what it asks for, if it still lacks it. Without the object the
+/// event has the word.
+pub fn refused(event: &Json, object: Option<&Json>) -> Option<Stuck> {
+    let (kind, message) = (text(event, "/involvedObject/kind"), text(event, "/message"));
     let no_class = message.contains("storageclass") && message.contains("not found");
     let refused = message.contains("violates PodSecurity");
-    (no_class || refused).then(|| Stuck {
-        kind: text(event, "/involvedObject/kind").to_owned(),
+    let still = object.is_none_or(|object| lacks(kind, object));
+    ((no_class || refused) && still).then(|| Stuck {
+        kind: kind.to_owned(),
         name: text(event, "/involvedObject/name").to_owned(),
         reason: text(event, "/reason").to_owned(),
         message: message.to_owned(),
     })
+}
+
+/// Whether an object has not got what it asks for: a claim its volume, a workload its pods.
+fn lacks(kind: &str, object: &Json) -> bool {
+    let number = |pointer: &str| object.pointer(pointer).and_then(Json::as_i64);
+    match kind {
+        "PersistentVolumeClaim" => text(object, "/status/phase") != "Bound",
+        "StatefulSet" | "Deployment" => {
+            number("/status/replicas").unwrap_or(0) < number("/spec/replicas").unwrap_or(1)
+        }
+        _ => true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn event(kind: &str, message: &str) -> Json {
+        json!({"involvedObject": {"kind": kind, "name": "it"}, "reason": "Refused", "message": message})
+    }
+
+    #[test]
+    fn a_pod_that_is_asked_to_go_is_not_expected_to_run() {
+        let waiting = json!({"waiting": {"reason": "ImagePullBackOff", "message": "nope"}});
+        let mut pod =
+            json!({"metadata": {"name": "counter-0"}, "status": {"containerStatuses": [{"state": waiting}]}});
+        assert_eq!(stuck(&pod).unwrap().to_string(), "pod counter-0: ImagePullBackOff: nope");
+        pod["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
+        assert_eq!(stuck(&pod), None);
+    }
+
+    #[test]
+    fn an_object_that_got_what_it_was_refused_is_not_stuck() {
+        let no_class = event("PersistentVolumeClaim", "storageclass \"fast\" not found");
+        let claim = |phase: &str| json!({"status": {"phase": phase}});
+        assert!(refused(&no_class, Some(&claim("Pending"))).is_some());
+        assert!(refused(&no_class, None).is_some());
+        assert_eq!(refused(&no_class, Some(&claim("Bound"))), None);
+        let baseline = event("StatefulSet", "violates PodSecurity \"baseline:latest\"");
+        let set = |replicas: i64| json!({"spec": {"replicas": 3}, "status": {"replicas": replicas}});
+        assert!(refused(&baseline, Some(&set(2))).is_some());
+        assert_eq!(refused(&baseline, Some(&set(3))), None);
+        assert_eq!(refused(&event("StatefulSet", "create Pod it-0 successful"), Some(&set(0))), None);
+    }
 }

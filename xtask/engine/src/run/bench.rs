@@ -1,7 +1,7 @@
 //! What a step works with: the cluster, the experiment's namespace and timeline, and what was recorded so far.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, ensure};
@@ -13,7 +13,7 @@ use tokio::sync::Semaphore;
 
 use crate::lab::target::Target;
 use crate::run::timeline::Timeline;
-use crate::run::wait;
+use crate::run::wait::{Act, Wait};
 use crate::transient;
 use machine::command::{Command, Output};
 use model::expression::{CommandLine, Compile, Compiled, Expression, Scope, Template};
@@ -49,6 +49,8 @@ pub struct Bench<'a> {
     pub values: BTreeMap<String, Values>,
     /// The commands of the step under way.
     pub commands: Vec<CommandRecord>,
+    /// What was done last that may have changed something.
+    pub act: Act,
 }
 
 impl Bench<'_> {
@@ -60,6 +62,12 @@ impl Bench<'_> {
         let mut scope = self.timeline.variables(names);
         scope.extend(self.named(names));
         scope
+    }
+
+    /// Whether all that an expression reads was recorded by steps. What is watched goes on changing.
+    pub fn has_recorded(&self, expression: &Expression) -> bool {
+        let mut names = expression.variables().iter();
+        names.all(|name| name == "target" || self.recorded.contains_key(name))
     }
 
     /// Those of the steps' records and `target` that are named: an observation is a copy of all objects there were.
@@ -136,24 +144,27 @@ impl Bench<'_> {
         outputs.pop().context("one command has one output")
     }
 
-    /// Runs tools side by side and keeps what they printed in the order given.
+    /// Runs tools side by side and keeps what they printed in the order given, also when that is cut short.
     ///
     /// # Errors
     /// When one can't run or does not end in time.
     pub async fn run_all(&mut self, commands: Vec<Command>) -> Result<Vec<Output>> {
         let (tools, ledger) = (&self.access.tools, &self.timeline.ledger);
-        let runs = commands.iter().map(|command| async move {
-            let _turn = tools.acquire().await?;
-            let began = Instant::now();
-            let output = transient::output(command).await;
-            ledger.cluster(began, Instant::now());
-            output
+        let entry = Entry { commands: &commands, into: &mut self.commands, states: Mutex::default() };
+        let runs = commands.iter().enumerate().map(|(at, command)| {
+            let entry = &entry;
+            async move {
+                let _turn = tools.acquire().await?;
+                let began = Instant::now();
+                entry.note(at, State::Begun(began));
+                let output = transient::output(command).await;
+                ledger.cluster(began, Instant::now());
+                let (output, before) = output?;
+                entry.note(at, State::Ended(CommandRecord { before, ..record_of(command, &output) }));
+                anyhow::Ok(output)
+            }
         });
-        let outputs = try_join_all(runs).await?;
-        for (command, (output, before)) in commands.iter().zip(&outputs) {
-            self.commands.push(CommandRecord { before: before.clone(), ..record_of(command, output) });
-        }
-        Ok(outputs.into_iter().map(|(output, _)| output).collect())
+        try_join_all(runs).await
     }
 
     /// `kubectl` in the experiment's namespace.
@@ -166,12 +177,12 @@ impl Bench<'_> {
         self.target.release.helm(&self.access.helm).args(["--namespace", &self.namespace])
     }
 
-    /// Lets the watches catch up with what a mutation just did to the workloads, so that a condition is not
-    /// judged on the state before it. `acted` is when that ended.
+    /// Lets the watches catch up with what the last act did to the workloads, so that a condition is not judged on
+    /// the state before it.
     ///
     /// # Errors
     /// When the API server does not answer, or the watches do not catch up.
-    pub async fn settle(&self, acted: Instant) -> Result<()> {
+    pub async fn settle(&self) -> Result<()> {
         let sets: Api<StatefulSet> = Api::namespaced(self.access.client.clone(), &self.namespace);
         let deployments: Api<Deployment> = Api::namespaced(self.access.client.clone(), &self.namespace);
         let all = ListParams::default();
@@ -189,22 +200,57 @@ impl Bench<'_> {
                 (kind, metadata.name.clone().unwrap_or_default(), version.unwrap_or(0))
             })
             .collect();
-        // Resource versions of one resource can be compared as numbers: KEP-5504.
+        let timeline = &self.timeline;
+        let gone = |kind: Kind| {
+            let listed = |name: &String| now.iter().any(|(k, n, _)| *k == kind && n == name);
+            timeline.names(kind).iter().all(listed)
+        };
         let caught_up = || {
-            let current = |(kind, name, version): &(Kind, String, u64)| {
-                self.timeline.resource_version(*kind, name).is_some_and(|seen| seen >= *version)
-            };
-            let gone = |kind: Kind| {
-                self.timeline
-                    .names(kind)
-                    .iter()
-                    .all(|name| now.iter().any(|(k, n, _)| *k == kind && n == name))
-            };
-            Ok(now.iter().all(current) && gone(Kind::StatefulSet) && gone(Kind::Deployment))
+            let current = now.iter().all(|(kind, name, version)| timeline.reached(*kind, name, *version));
+            Ok(current && gone(Kind::StatefulSet) && gone(Kind::Deployment))
         };
         let last_seen = || "the watches are behind the API server".to_owned();
-        let (what, deadline) = ("watches to catch up", Duration::from_secs(15));
-        wait::until(&self.timeline, what, acted, deadline, caught_up, last_seen).await
+        let (since, deadline) = (self.act.ended, Duration::from_secs(15));
+        let wait = Wait { timeline, what: "watches to catch up", since, deadline, act: None };
+        wait.until(caught_up, last_seen).await
+    }
+}
+
+/// Enters the commands that run side by side when all have ended, or when they are cut short.
+struct Entry<'a> {
+    commands: &'a [Command],
+    into: &'a mut Vec<CommandRecord>,
+    /// By place.
+    states: Mutex<BTreeMap<usize, State>>,
+}
+
+/// How far a command has come that had its turn.
+enum State {
+    Begun(Instant),
+    Ended(CommandRecord),
+}
+
+impl Entry<'_> {
+    fn note(&self, at: usize, state: State) {
+        self.states.lock().unwrap_or_else(PoisonError::into_inner).insert(at, state);
+    }
+}
+
+impl Drop for Entry<'_> {
+    fn drop(&mut self) {
+        let states = self.states.get_mut().unwrap_or_else(PoisonError::into_inner);
+        self.into.extend(std::mem::take(states).into_iter().map(|(at, state)| match state {
+            State::Ended(record) => record,
+            // It is ended with this, by a signal.
+            State::Begun(began) => CommandRecord {
+                argv: self.commands[at].argv(),
+                status: -1,
+                duration_ms: millis(began.elapsed()),
+                stdout: String::new(),
+                stderr: String::new(),
+                before: Vec::new(),
+            },
+        }));
     }
 }
 

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::time::Instant;
 
+use serde::Deserialize;
 use serde_json::Value as Json;
 use tokio::sync::watch;
 
@@ -27,6 +28,10 @@ pub struct Timeline {
 #[derive(Debug, Default)]
 struct State {
     objects: BTreeMap<Kind, BTreeMap<String, Json>>,
+    /// When each object was seen last; of an event, when it happened last.
+    seen: BTreeMap<Kind, BTreeMap<String, Instant>>,
+    /// How far the watch of each kind has come. ResourceVersions of one resource compare as numbers: KEP-5504.
+    versions: BTreeMap<Kind, u64>,
     transitions: Vec<Transition>,
     /// When each change was delivered by a watch.
     arrivals: Vec<Instant>,
@@ -65,11 +70,16 @@ impl Timeline {
     /// Takes an object as a watch delivered it.
     pub fn applied(&self, kind: Kind, object: Json) {
         let name = text(&object, "/metadata/name").to_owned();
-        let at_ms = self.now_ms();
+        let (at_ms, now) = (self.now_ms(), Instant::now());
         self.update(|state| {
+            state.comes_to(kind, version(&object));
             let known = state.objects.entry(kind).or_default();
             let previous = known.get(&name);
             let found = transitions(kind, previous, Some(&object), at_ms);
+            // That an event is delivered again does not mean that it happened again.
+            if kind != Kind::Event || !found.is_empty() {
+                state.seen.entry(kind).or_default().insert(name.clone(), now);
+            }
             if kind == Kind::Event {
                 // Only what they say is kept: an event is no state.
                 known.insert(name, Json::Object(keys_of(&object)));
@@ -81,9 +91,10 @@ impl Timeline {
     }
 
     /// Takes note that an object is gone.
-    pub fn deleted(&self, kind: Kind, name: &str) {
-        let at_ms = self.now_ms();
+    pub fn deleted(&self, kind: Kind, object: &Json) {
+        let (at_ms, name) = (self.now_ms(), text(object, "/metadata/name"));
         self.update(|state| {
+            state.comes_to(kind, version(object));
             let previous = state.objects.get_mut(&kind).and_then(|known| known.remove(name));
             state.transitions.extend(transitions(kind, previous.as_ref(), None, at_ms));
         });
@@ -119,11 +130,12 @@ impl Timeline {
         self.lock().down.clone()
     }
 
-    /// Takes a whole list after a watch was dropped: what isn't in it is gone, what changed meanwhile is noted
-    /// once, and the break itself is told.
-    pub fn relisted(&self, kind: Kind, names: &[String]) {
+    /// Takes a whole list, as it was at a resourceVersion, after a watch was dropped: what isn't in it is gone, what
+    /// changed meanwhile is noted once, and the break itself is told.
+    pub fn relisted(&self, kind: Kind, names: &[String], version: u64) {
         let at_ms = self.now_ms();
         self.update(|state| {
+            state.comes_to(kind, version);
             let known = state.objects.entry(kind).or_default();
             let gone: Vec<String> = known.keys().filter(|name| !names.contains(name)).cloned().collect();
             for name in gone {
@@ -175,15 +187,45 @@ impl Timeline {
         self.lock().objects.get(&kind)?.iter().find_map(|(name, object)| find(name, object))
     }
 
-    /// The first thing found in what happened so far, without a copy of it.
-    pub fn find_transition<T>(&self, find: impl FnMut(&Transition) -> Option<T>) -> Option<T> {
-        self.lock().transitions.iter().find_map(find)
+    /// The first thing found among those objects of a kind that were seen at some moment or later.
+    pub fn find_seen<T>(
+        &self,
+        kind: Kind,
+        since: Instant,
+        mut find: impl FnMut(&Json) -> Option<T>,
+    ) -> Option<T> {
+        let state = self.lock();
+        let objects = state.objects.get(&kind)?.iter();
+        let mut late = objects.filter(|(name, _)| state.saw(kind, name).is_some_and(|seen| seen >= since));
+        late.find_map(|(_, object)| find(object))
     }
 
-    /// The resourceVersion of an object as the watch last saw it.
-    pub fn resource_version(&self, kind: Kind, name: &str) -> Option<u64> {
+    /// The first thing found among the events that happened at some moment or later, each with the object that it is
+    /// about, where such are watched. What befell an object that is gone by now, or another one, is not asked about.
+    pub fn find_event<T>(
+        &self,
+        since: Instant,
+        mut find: impl FnMut(&Json, Option<&Json>) -> Option<T>,
+    ) -> Option<T> {
         let state = self.lock();
-        text(state.objects.get(&kind)?.get(name)?, "/metadata/resourceVersion").parse().ok()
+        let events = state.objects.get(&Kind::Event)?.iter();
+        let mut late = events.filter(|(name, _)| state.saw(Kind::Event, name).is_some_and(|at| at >= since));
+        late.find_map(|(_, event)| {
+            let Ok(kind) = Kind::deserialize(&event["involvedObject"]["kind"]) else {
+                return find(event, None);
+            };
+            let object = state.objects.get(&kind)?.get(text(event, "/involvedObject/name"))?;
+            let same = text(object, "/metadata/uid") == text(event, "/involvedObject/uid");
+            same.then(|| find(event, Some(object))).flatten()
+        })
+    }
+
+    /// Whether the watch of a kind has come as far as an object at a resourceVersion: it has seen it so or later, or
+    /// is past that and the object is gone.
+    pub fn reached(&self, kind: Kind, name: &str, version: u64) -> bool {
+        let state = self.lock();
+        let object = state.objects.get(&kind).and_then(|known| known.get(name));
+        object.map_or(state.versions.get(&kind).copied().unwrap_or(0), self::version) >= version
     }
 
     /// The names of a kind's objects.
@@ -207,6 +249,22 @@ impl Timeline {
     fn lock(&self) -> std::sync::MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
+}
+
+impl State {
+    fn comes_to(&mut self, kind: Kind, version: u64) {
+        let known = self.versions.entry(kind).or_default();
+        *known = version.max(*known);
+    }
+
+    fn saw(&self, kind: Kind, name: &str) -> Option<Instant> {
+        self.seen.get(&kind)?.get(name).copied()
+    }
+}
+
+/// The resourceVersion of an object as a number; 0 where it has none.
+fn version(object: &Json) -> u64 {
+    text(object, "/metadata/resourceVersion").parse().unwrap_or(0)
 }
 
 /// What became of our own watch of a kind. It is no transition of an object of that kind: to claims about those it
@@ -427,7 +485,7 @@ mod tests {
         timeline.applied(Kind::Pod, running.clone());
         timeline.applied(Kind::Pod, running);
         timeline.applied(Kind::Pod, dying);
-        timeline.deleted(Kind::Pod, "counter-1");
+        timeline.deleted(Kind::Pod, &pod("a", json!({})));
         assert_eq!(whats(&timeline), ["created", "scheduled", "running", "ready", "terminating", "deleted"]);
         assert_eq!(timeline.transitions()[0].revision.as_deref(), Some("counter-abc"));
     }
@@ -454,7 +512,7 @@ mod tests {
         other["metadata"]["name"] = json!("counter-2");
         timeline.applied(Kind::Pod, other);
         timeline.applied(Kind::Pod, pod("a", json!({})));
-        timeline.relisted(Kind::Pod, &["counter-1".to_owned()]);
+        timeline.relisted(Kind::Pod, &["counter-1".to_owned()], 8);
         assert_eq!(whats(&timeline), ["created", "created", "deleted", "relisted"]);
     }
 
@@ -470,6 +528,21 @@ mod tests {
         let told: Vec<_> = timeline.transitions().into_iter().map(|it| (it.kind, it.name, it.what)).collect();
         let of_pods = |what: Change| (Kind::Watch, "Pod".to_owned(), what);
         assert_eq!(told, [of_pods(Change::Dropped), of_pods(Change::Resumed)]);
+    }
+
+    #[test]
+    fn an_object_that_was_going_when_it_was_listed_is_not_waited_for() {
+        let (timeline, kind) = (Timeline::begin(), Kind::StatefulSet);
+        let set = |version: &str| json!({"metadata": {"name": "counter", "resourceVersion": version}});
+        timeline.applied(kind, set("5"));
+        assert!(!timeline.reached(kind, "counter", 7), "the watch is behind");
+        timeline.applied(kind, set("7"));
+        assert!(timeline.reached(kind, "counter", 7));
+        timeline.deleted(kind, &set("9"));
+        assert!(timeline.reached(kind, "counter", 7), "it was listed while it was going, and is gone");
+        assert!(!timeline.reached(kind, "counter", 12), "a new one under its name has not been seen yet");
+        timeline.relisted(kind, &[], 15);
+        assert!(timeline.reached(kind, "counter", 12), "and came and went while the watch was down");
     }
 
     #[test]

@@ -13,53 +13,83 @@ use model::kinds::Kind;
 /// Events that an expired wait shows.
 const EVENTS_SHOWN: usize = 6;
 
-/// Waits until `condition` is true of what the watches see.
-///
-/// `what` says what is awaited, for the error. `last_seen` tells, on expiry, what the condition looked at.
-/// The time from the act at `since` to the change that made it true goes to the cluster in the ledger.
-///
-/// # Errors
-/// At the deadline, and as soon as the wait has become hopeless: with what was awaited, what was seen last, and
-/// the events that explain it.
-pub async fn until(
-    timeline: &Timeline,
-    what: &str,
-    since: Instant,
-    deadline: Duration,
-    mut condition: impl FnMut() -> Result<bool, String>,
-    last_seen: impl Fn() -> String,
-) -> Result<()> {
-    let mut changes = timeline.subscribe();
-    let end = tokio::time::Instant::now() + deadline;
-    let mut arrived = since;
-    loop {
-        let before = *changes.borrow_and_update();
-        let verdict = condition();
-        if verdict == Ok(true) {
-            timeline.ledger.cluster(since, arrived);
-            return Ok(());
-        }
-        if let Some(stuck) = hopeless(timeline) {
-            timeline.ledger.cluster(since, Instant::now());
-            let (awaited, seen) = (what.to_owned(), seen(timeline, last_seen()));
-            return Err(Failure::from(Why::Hopeless { awaited, stuck, seen }).into());
-        }
-        // The timeline lives as long as we hold it, so its sender does too: only the deadline ends this.
-        if tokio::time::timeout_at(end, changes.changed()).await.is_err() {
-            timeline.ledger.cluster(since, Instant::now());
-            let (awaited, limit_s, problem) = (what.to_owned(), deadline.as_secs(), verdict.err());
-            let seen = seen(timeline, last_seen());
-            return Err(Failure::from(Why::Expired { awaited, limit_s, problem, seen }).into());
-        }
-        // More may have arrived since: the first that can have made the difference.
-        arrived = timeline.arrival(before).unwrap_or(arrived);
+/// Something that was done, after which something is awaited.
+#[derive(Debug, Clone, Copy)]
+pub struct Act {
+    /// When it began.
+    pub began: Instant,
+    /// When it had been done.
+    pub ended: Instant,
+}
+
+impl Act {
+    /// Something that was done in no time.
+    pub fn at(moment: Instant) -> Self {
+        Self { began: moment, ended: moment }
     }
 }
 
-/// Why no amount of waiting helps, if so.
-fn hopeless(timeline: &Timeline) -> Option<Stuck> {
-    let stuck = timeline.find_object(Kind::Pod, |_, pod| hopeless::stuck(pod));
-    stuck.or_else(|| timeline.find_object(Kind::Event, |_, event| hopeless::refused(event)))
+/// A wait.
+#[derive(Debug, Clone, Copy)]
+pub struct Wait<'a> {
+    /// What the watches see.
+    pub timeline: &'a Timeline,
+    /// What is awaited, for the error.
+    pub what: &'a str,
+    /// From here to the change that made it true the time goes to the cluster in the ledger.
+    pub since: Instant,
+    /// How long.
+    pub deadline: Duration,
+    /// What it should come of. What was wrong before is no reason to give up, for it may just have been mended;
+    /// without an act there is none at all.
+    pub act: Option<Act>,
+}
+
+impl Wait<'_> {
+    /// Waits until `condition` is true. `last_seen` tells, when it is in vain, what the condition looked at.
+    ///
+    /// # Errors
+    /// At the deadline, and as soon as the wait has become hopeless: with what was awaited, what was seen last, and
+    /// the events that explain it.
+    pub async fn until(
+        self,
+        mut condition: impl FnMut() -> Result<bool, String>,
+        last_seen: impl Fn() -> String,
+    ) -> Result<()> {
+        let Self { timeline, what, since, deadline, act } = self;
+        let mut changes = timeline.subscribe();
+        let end = tokio::time::Instant::now() + deadline;
+        let mut arrived = since;
+        loop {
+            let before = *changes.borrow_and_update();
+            let verdict = condition();
+            if verdict == Ok(true) {
+                timeline.ledger.cluster(since, arrived);
+                return Ok(());
+            }
+            if let Some(stuck) = act.and_then(|act| hopeless(timeline, act)) {
+                timeline.ledger.cluster(since, Instant::now());
+                let (awaited, seen) = (what.to_owned(), seen(timeline, last_seen()));
+                return Err(Failure::from(Why::Hopeless { awaited, stuck, seen }).into());
+            }
+            // The timeline lives as long as we hold it, so its sender does too: only the deadline ends this.
+            if tokio::time::timeout_at(end, changes.changed()).await.is_err() {
+                timeline.ledger.cluster(since, Instant::now());
+                let (awaited, limit_s, problem) = (what.to_owned(), deadline.as_secs(), verdict.err());
+                let seen = seen(timeline, last_seen());
+                return Err(Failure::from(Why::Expired { awaited, limit_s, problem, seen }).into());
+            }
+            // More may have arrived since: the first that can have made the difference.
+            arrived = timeline.arrival(before).unwrap_or(arrived);
+        }
+    }
+}
+
+/// Why no amount of waiting helps, if so: of pods seen since the act began, for it may have made them, and of events
+/// since it had been done, for before they tell of what it may have mended.
+fn hopeless(timeline: &Timeline, act: Act) -> Option<Stuck> {
+    let stuck = timeline.find_seen(Kind::Pod, act.began, hopeless::stuck);
+    stuck.or_else(|| timeline.find_event(act.ended, hopeless::refused))
 }
 
 /// What explains that a wait was in vain.
@@ -128,14 +158,56 @@ mod tests {
             "reason": "FailedScheduling", "message": "no node matches the claim"}),
         );
         timeline.watch_dropped(Kind::StatefulSet, "429 too many requests");
-        let (since, deadline) = (Instant::now(), Duration::from_secs(5));
-        let wait = until(&timeline, "pods ready", since, deadline, || Ok(false), || "2 of 3".to_owned());
-        let error = wait.await.unwrap_err().to_string();
+        let wait = wait(&timeline, "pods ready", timeline.started());
+        let error = wait.until(|| Ok(false), || "2 of 3".to_owned()).await.unwrap_err().to_string();
         assert_eq!(
             error,
             "pods ready: not within 5 s\nlast seen: 2 of 3\n  no watch of StatefulSet objects: 429 too many requests\n  pod counter-1: Pending, not PodScheduled \
              (0/1 nodes are available)\n  event counter-1 FailedScheduling: no node matches the claim"
         );
+    }
+
+    fn wait<'a>(timeline: &'a Timeline, what: &'a str, acted: Instant) -> Wait<'a> {
+        let (since, deadline) = (Instant::now(), Duration::from_secs(5));
+        Wait { timeline, what, since, deadline, act: Some(Act::at(acted)) }
+    }
+
+    /// What a wait ends with that begins after an act.
+    async fn in_vain(timeline: &Timeline, acted: Instant) -> Why {
+        let error = wait(timeline, "ready", acted).until(|| Ok(false), String::new).await.unwrap_err();
+        error.downcast::<Failure>().unwrap().why
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_wrong_before_the_act_is_no_reason_to_give_up() {
+        let timeline = Timeline::begin();
+        let waiting = json!({"waiting": {"reason": "CrashLoopBackOff", "message": "back-off"}});
+        let crashing =
+            || pod("counter-0", json!({"containerStatuses": [{"state": waiting, "restartCount": 4}]}));
+        let refused = |count: i64| {
+            json!({"metadata": {"name": "e", "uid": "e"}, "count": count, "reason": "FailedCreate",
+            "involvedObject": {"kind": "StatefulSet", "name": "counter", "uid": "s"},
+            "message": "pods \"counter-1\" is forbidden: violates PodSecurity \"baseline:latest\""})
+        };
+        let set = |replicas: i64| {
+            json!({"metadata": {"name": "counter", "uid": "s"}, "spec": {"replicas": 2},
+            "status": {"replicas": replicas}})
+        };
+        timeline.applied(Kind::Pod, crashing());
+        timeline.applied(Kind::StatefulSet, set(1));
+        timeline.applied(Kind::Event, refused(1));
+        let mended = Instant::now();
+        let hopeless = |why: &Why| matches!(why, Why::Hopeless { .. });
+        assert!(!hopeless(&in_vain(&timeline, mended).await));
+        // The same event, delivered again; then it happens again, and then the set has its pods.
+        timeline.applied(Kind::Event, refused(1));
+        assert!(!hopeless(&in_vain(&timeline, mended).await));
+        timeline.applied(Kind::Event, refused(2));
+        assert!(hopeless(&in_vain(&timeline, mended).await));
+        timeline.applied(Kind::StatefulSet, set(2));
+        assert!(!hopeless(&in_vain(&timeline, mended).await));
+        timeline.applied(Kind::Pod, crashing());
+        assert!(hopeless(&in_vain(&timeline, mended).await));
     }
 
     #[tokio::test(start_paused = true)]
@@ -144,9 +216,9 @@ mod tests {
         let waiting =
             json!({"waiting": {"reason": "ImagePullBackOff", "message": "Back-off pulling image \"nope\""}});
         timeline.applied(Kind::Pod, pod("counter-0", json!({"containerStatuses": [{"state": waiting}]})));
-        let (before, deadline) = (tokio::time::Instant::now(), Duration::from_secs(600));
-        let wait = until(&timeline, "rolled out", Instant::now(), deadline, || Ok(false), String::new);
-        let error = wait.await.unwrap_err().to_string();
+        let before = tokio::time::Instant::now();
+        let wait = wait(&timeline, "rolled out", timeline.started());
+        let error = wait.until(|| Ok(false), String::new).await.unwrap_err().to_string();
         assert!(
             error.contains("pod counter-0: ImagePullBackOff: Back-off pulling image \"nope\""),
             "{error}"
@@ -163,8 +235,7 @@ mod tests {
             asked += 1;
             Ok(!timeline.names(Kind::Pod).is_empty())
         };
-        let deadline = Duration::from_secs(5);
-        until(&timeline, "a pod", Instant::now(), deadline, seen, String::new).await.unwrap();
+        wait(&timeline, "a pod", Instant::now()).until(seen, String::new).await.unwrap();
         assert_eq!(asked, 2);
     }
 
@@ -183,7 +254,7 @@ mod tests {
             }
             Ok(there)
         };
-        until(&timeline, "a pod", since, Duration::from_secs(5), seen, String::new).await.unwrap();
+        Wait { since, ..wait(&timeline, "a pod", since) }.until(seen, String::new).await.unwrap();
         let (now, arrived) = (Instant::now(), timeline.arrival(0).unwrap());
         assert_eq!(judged, 2);
         assert_eq!(timeline.ledger.engine(since, now), now - arrived);

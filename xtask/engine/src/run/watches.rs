@@ -135,7 +135,7 @@ impl Watch {
                 WatchEvent::Deleted(object) => {
                     self.version = version_of(&object).or_else(|| self.version.take());
                     if let Some(timeline) = self.timeline_of(&object) {
-                        timeline.deleted(self.kind, text(&object, "/metadata/name"));
+                        timeline.deleted(self.kind, &object);
                     }
                 }
                 WatchEvent::Bookmark(bookmark) => self.version = Some(bookmark.metadata.resource_version),
@@ -157,10 +157,12 @@ impl Watch {
             names.entry(namespace).or_default().push(text(&object, "/metadata/name").to_owned());
             self.hand_out(object);
         }
+        let version = list.metadata.resource_version.unwrap_or_default();
+        let number = version.parse().unwrap_or(0);
         for (namespace, timeline) in lock(&self.timelines).iter() {
-            timeline.relisted(self.kind, names.get(namespace).map_or(&[], Vec::as_slice));
+            timeline.relisted(self.kind, names.get(namespace).map_or(&[], Vec::as_slice), number);
         }
-        Ok(list.metadata.resource_version.unwrap_or_default())
+        Ok(version)
     }
 
     async fn list(&self) -> kube::Result<ObjectList<Json>> {

@@ -6,7 +6,7 @@ use anyhow::{Result, anyhow};
 use serde_json::{Value as Json, json};
 
 use crate::run::bench::Bench;
-use crate::run::wait;
+use crate::run::wait::Wait;
 use model::spec::Await;
 
 pub(super) async fn await_(step: &Await, bench: &Bench<'_>) -> Result<Json> {
@@ -18,6 +18,7 @@ pub(super) async fn await_(step: &Await, bench: &Bench<'_>) -> Result<Json> {
     let condition = || expression.is_true(&bench.scope(expression));
     let deadline = Duration::from_secs(step.timeout_s);
     let what = format!("`{}`", step.until.text().trim());
-    wait::until(&bench.timeline, &what, Instant::now(), deadline, condition, last_seen).await?;
+    let (timeline, since, act) = (&bench.timeline, Instant::now(), Some(bench.act));
+    Wait { timeline, what: &what, since, deadline, act }.until(condition, last_seen).await?;
     Ok(json!({}))
 }

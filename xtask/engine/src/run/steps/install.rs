@@ -9,8 +9,9 @@ use serde_json::Value as Json;
 use crate::lab::release::merge;
 use crate::run::bench::{Bench, seen};
 use crate::run::timeline::Timeline;
-use crate::run::wait;
+use crate::run::wait::{Act, Wait};
 use crate::transient;
+use machine::command::Command;
 use model::condition;
 use model::kinds::Kind;
 use model::spec::{Install, Uninstall};
@@ -23,26 +24,28 @@ pub(super) async fn install(step: &Install, bench: &mut Bench<'_>) -> Result<Jso
     // A hook that never ends must not outlive the step.
     let command = release.upgrade(helm, &bench.namespace, name, values, step.timeout_s)?;
     let command = command.deadline(Duration::from_secs(step.timeout_s + 5));
+    let began = Instant::now();
     let output = bench.run(command.clone()).await?;
     if output.status != 0 {
         return Err(transient::failed(&command, output));
     }
-    let acted = Instant::now();
-    bench.settle(acted).await?;
+    bench.act = Act { began, ended: Instant::now() };
+    bench.settle().await?;
     if step.wait {
-        rolled_out(bench, acted, Duration::from_secs(step.timeout_s)).await?;
+        rolled_out(bench, Duration::from_secs(step.timeout_s)).await?;
     }
     Ok(seen(&output))
 }
 
 pub(super) async fn uninstall(step: &Uninstall, bench: &mut Bench<'_>) -> Result<Json> {
     let release = step.release.clone().unwrap_or_else(|| bench.target.release.name.clone());
-    let command = bench.helm().args(["uninstall", &release]);
+    let command = uninstalling(bench.helm(), &release, step.timeout_s);
+    let began = Instant::now();
     let output = bench.run(command.clone()).await?;
     if output.status != 0 {
         return Err(transient::failed(&command, output));
     }
-    let acted = Instant::now();
+    bench.act = Act { began, ended: Instant::now() };
     bench.values.remove(&release);
     let ours = |bench: &Bench<'_>| -> Vec<String> {
         let pods = bench.timeline.objects(Kind::Pod).into_iter();
@@ -53,14 +56,24 @@ pub(super) async fn uninstall(step: &Uninstall, bench: &mut Bench<'_>) -> Result
     };
     let timeline = std::sync::Arc::clone(&bench.timeline);
     let what = format!("pods of release {release} to be gone");
-    let deadline = Duration::from_secs(step.timeout_s);
+    let (since, deadline) = (bench.act.ended, Duration::from_secs(step.timeout_s));
     let last_seen = || format!("still there: {}", ours(bench).join(", "));
-    wait::until(&timeline, &what, acted, deadline, || Ok(ours(bench).is_empty()), last_seen).await?;
+    // A pod that can't run goes like any other.
+    let wait = Wait { timeline: &timeline, what: &what, since, deadline, act: None };
+    wait.until(|| Ok(ours(bench).is_empty()), last_seen).await?;
     Ok(seen(&output))
 }
 
+/// `helm uninstall`, which takes as long as the hooks of the chart do.
+fn uninstalling(helm: Command, release: &str, timeout_s: u64) -> Command {
+    /// How long Helm waits for a hook unless it is told otherwise.
+    const HELM_S: u64 = 300;
+    let command = helm.args(["uninstall", release]).deadline(Duration::from_secs(timeout_s + 5));
+    if timeout_s > HELM_S { command.arg(format!("--timeout={timeout_s}s")) } else { command }
+}
+
 /// Waits until every StatefulSet and Deployment of the namespace is rolled out.
-async fn rolled_out(bench: &Bench<'_>, acted: Instant, deadline: Duration) -> Result<()> {
+async fn rolled_out(bench: &Bench<'_>, deadline: Duration) -> Result<()> {
     let workloads = || {
         let of = |kind| bench.timeline.objects(kind).into_iter();
         of(Kind::StatefulSet).chain(of(Kind::Deployment))
@@ -77,7 +90,9 @@ async fn rolled_out(bench: &Bench<'_>, acted: Instant, deadline: Duration) -> Re
         lines.collect::<Vec<_>>().join("; ")
     };
     let what = format!("workloads of {} to be rolled out", bench.namespace);
-    wait::until(&bench.timeline, &what, acted, deadline, condition, last_seen).await
+    let (timeline, since) = (&bench.timeline, bench.act.ended);
+    let wait = Wait { timeline, what: &what, since, deadline, act: Some(bench.act) };
+    wait.until(condition, last_seen).await
 }
 
 /// Whether every workload has all it asks for, and the watch of the pods has seen so too: a set may tell of its last
@@ -106,6 +121,14 @@ fn all_rolled_out(timeline: &Timeline) -> bool {
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn an_uninstall_has_the_time_that_its_step_gives_it() {
+        let command = |timeout_s| uninstalling(Command::new("helm"), "counter", timeout_s);
+        let (short, long) = (format!("{:?}", command(30)), format!("{:?}", command(600)));
+        assert!(short.contains("deadline: 35s") && !short.contains("--timeout"), "{short}");
+        assert!(long.contains("deadline: 605s") && long.contains("--timeout=600s"), "{long}");
+    }
 
     #[test]
     fn a_set_that_is_ahead_of_its_pods_is_waited_for() {

@@ -6,6 +6,7 @@ use anyhow::{Result, bail};
 use serde_json::Value as Json;
 
 use crate::run::bench::{Bench, seen};
+use crate::run::wait::Act;
 use crate::transient;
 use model::spec::Run;
 use model::verbs;
@@ -18,14 +19,16 @@ pub(super) async fn run(step: &Run, bench: &mut Bench<'_>) -> Result<Json> {
         _ => bail!("`{}`: only kubectl and helm can be run", step.command.text()),
     };
     let command = command.deadline(Duration::from_secs(step.timeout_s));
+    let began = Instant::now();
     let output = bench.run(command.clone()).await?;
-    let acted = Instant::now();
+    let ended = Instant::now();
     if output.status != step.status {
         return Err(transient::failed(&command, output));
     }
     if !verbs::only_reads(&command.argv()) {
         // It may have changed what the next condition looks at.
-        bench.settle(acted).await?;
+        bench.act = Act { began, ended };
+        bench.settle().await?;
     }
     Ok(seen(&output))
 }
