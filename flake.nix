@@ -38,6 +38,8 @@
           ./Cargo.toml
           ./app
           ./xtask/Cargo.toml
+          ./xtask/archive/Cargo.toml
+          ./xtask/archive/src/lib.rs
           ./xtask/cli/Cargo.toml
           ./xtask/cli/src/lib.rs
           ./xtask/dev/Cargo.toml

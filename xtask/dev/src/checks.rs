@@ -40,7 +40,7 @@ fn output_of(command: Cmd<'_>) -> Result<(String, String)> {
 
 /// The Rust below `folder`, comments aside.
 fn rust_below(folder: &Path) -> Result<String> {
-    let files = crate::files_below(folder)?;
+    let files = machine::files::files_below(folder)?;
     let rust = files.iter().filter(|file| file.extension().is_some_and(|extension| extension == "rs"));
     let texts = rust.map(|file| {
         std::fs::read_to_string(file).with_context(|| format!("could not read {}", file.display()))

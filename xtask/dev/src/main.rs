@@ -7,10 +7,9 @@ mod release;
 mod screencast;
 mod test;
 
-use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::Parser;
 
 use cli::{BenchArg, Cli, Subcommands};
@@ -37,20 +36,4 @@ async fn dispatch(command: Subcommands) -> Result<Exit> {
         // Tests and the picture run the lab as a program of its own, which is this one.
         other => engine::dispatch(other).await,
     }
-}
-
-/// Every file below `folder`, sorted.
-fn files_below(folder: &Path) -> Result<Vec<PathBuf>> {
-    let mut files = Vec::new();
-    let mut open = vec![folder.to_owned()];
-    while let Some(folder) = open.pop() {
-        let entries =
-            std::fs::read_dir(&folder).with_context(|| format!("could not read {}", folder.display()))?;
-        for entry in entries {
-            let path = entry?.path();
-            if path.is_dir() { open.push(path) } else { files.push(path) }
-        }
-    }
-    files.sort();
-    Ok(files)
 }

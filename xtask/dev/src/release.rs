@@ -1,5 +1,7 @@
 //! What a release hands out: files under speaking names, a bill of materials, checksums, and where it all came from.
 
+mod sbom;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -7,14 +9,14 @@ use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
 use xshell::{Shell, cmd};
 
-use crate::files_below;
 use cli::ReleaseArgs;
 use engine::image;
+use engine::image::Part;
 use engine::image::contract::{NAME, VERSION};
-use engine::image::sbom::{Part, bill};
 use engine::lab::Lab;
 use machine::digest::sha256;
 use machine::exit::{BadInput, Exit};
+use machine::files::files_below;
 use machine::print;
 use machine::progress::Progress;
 use machine::workspace::Workspace;
@@ -88,7 +90,7 @@ pub(crate) fn lay_out(root: &Path, made: &Made, out: &Path) -> Result<()> {
     let name = format!("{NAME}-{VERSION}-linux-{processor}");
     shell.copy_file(&made.binary, &name)?;
     shell.copy_file(&made.image, format!("{name}.image.tar"))?;
-    shell.write_file(format!("{name}.cdx.json"), bill(root, &made.target, &made.parts)?)?;
+    shell.write_file(format!("{name}.cdx.json"), sbom::bill(root, &made.target, &made.parts)?)?;
     if let Some(chart) = &made.chart {
         shell.copy_file(chart, out)?;
     }

@@ -14,6 +14,7 @@ use crate::checks::cargo_home::CargoHome;
 use crate::checks::{self, Outcome};
 use cli::TestArgs;
 use engine::evidence::Paths;
+use engine::image::verify_node::{self, Depth};
 use engine::image::{self, Builder};
 use engine::lab::Lab;
 use engine::lab::schema::schema;
@@ -24,7 +25,6 @@ use machine::progress::{Progress, Task};
 use machine::tools;
 use machine::tools::gomod::{Go, KIND};
 use machine::workspace::Workspace;
-use node_image::Depth;
 use setup::{Environment, Need};
 
 /// What a cold build of everything may take on a slow machine.
@@ -199,7 +199,7 @@ async fn node_twice(
     if !environment.kind()?.node_image.built {
         return Ok(Outcome::Skipped("it is kind's own, which was pulled by its digest".to_owned()));
     }
-    let verdict = node_image::verify(workspace, &Go::find().await?, progress, Depth::Image).await?;
+    let verdict = verify_node::verify(workspace, &Go::find().await?, progress, Depth::Image).await?;
     ensure!(verdict.differences.is_empty(), "two builds differ\n{}", verdict.differences.join("\n"));
     Ok(Outcome::Passed(format!("but for {}", verdict.known.join(", "))))
 }

@@ -32,6 +32,7 @@ use self::page::{Fault, Page};
 use self::stale::{Mark, Place};
 use crate::lab::Lab;
 use machine::exit::Exit;
+use machine::files;
 use machine::print;
 use machine::workspace::Workspace;
 use model::record::{self, Record};
@@ -457,12 +458,7 @@ fn put(path: &Path, text: &str, files: &mut Vec<PathBuf>) -> Result<()> {
     if fs::read_to_string(path).is_ok_and(|old| old == text) {
         return Ok(());
     }
-    let failed = || format!("cannot write {}", path.display());
-    let folder = path.parent().unwrap_or(Path::new("."));
-    fs::create_dir_all(folder).with_context(failed)?;
-    let beside = path.with_added_extension("new");
-    fs::write(&beside, text).with_context(failed)?;
-    fs::rename(&beside, path).with_context(failed)?;
+    files::replace(path, text).with_context(|| format!("cannot write {}", path.display()))?;
     files.push(path.to_owned());
     Ok(())
 }

@@ -3,12 +3,11 @@
 mod inputs;
 mod cargo;
 mod nix;
-mod oci;
 pub mod inspect;
 pub mod contract;
-pub mod sbom;
 pub mod exercise;
 mod verify;
+pub mod verify_node;
 
 use std::path::{Path, PathBuf};
 
@@ -18,6 +17,7 @@ use serde::{Deserialize, Serialize};
 pub use cli::Builder;
 pub use verify::verify;
 
+use machine::files;
 use machine::progress::{Progress, Task};
 use machine::surroundings::Surroundings;
 use machine::workspace::Workspace;
@@ -83,7 +83,18 @@ pub struct Released {
     /// Target triple of the counter.
     pub target: String,
     /// What is in the image besides the counter and its crates.
-    pub parts: Vec<sbom::Part>,
+    pub parts: Vec<Part>,
+}
+
+/// A part of the image that cargo knows nothing of.
+#[derive(Debug, Clone)]
+pub struct Part {
+    pub name: String,
+    pub version: String,
+    /// SPDX expression.
+    pub license: String,
+    /// Package URL type: `deb`, `nix`, `generic`.
+    pub package_type: String,
 }
 
 /// Builds the image for a release: the counter beside the archive is the one inside, which of a kept archive
@@ -160,11 +171,14 @@ async fn build_by_cargo(
     task: &Task,
 ) -> Result<Image> {
     let inputs = parts.fingerprint(&workspace.root, revision)?;
-    let packed = oci::pack(&cargo::build(&site(workspace), parts, revision, task).await?)?;
     let archive = workspace.image().join("counter.tar");
-    replace(&archive, &packed.archive)?;
-    let bytes = packed.archive.len() as u64;
-    let image = Image { archive, bytes, name: NAME.to_owned(), digest: packed.id, builder: Builder::Cargo };
+    let at = || format!("cannot write {}", archive.display());
+    std::fs::create_dir_all(workspace.image()).with_context(at)?;
+    let work = tempfile::tempdir_in(workspace.image()).with_context(at)?;
+    let made = cargo::build(&site(workspace), parts, revision, work.path(), task).await?;
+    std::fs::rename(&made.archive, &archive).with_context(at)?;
+    let bytes = archive.metadata().with_context(at)?.len();
+    let image = Image { archive, bytes, name: NAME.to_owned(), digest: made.id, builder: Builder::Cargo };
     keep(workspace, &inputs, &image)?;
     Ok(image)
 }
@@ -188,8 +202,7 @@ fn describe(image: &Image, how: &str) -> String {
 
 fn image_of(archive: &Path, builder: Builder) -> Result<Image> {
     let at = || format!("cannot read the image archive {}", archive.display());
-    let content = std::fs::read(archive).with_context(at)?;
-    let image = inspect::Archive::parse(&content).with_context(at)?;
+    let image = inspect::Archive::open(archive).with_context(at)?;
     // Docker's short name and containerd's long one are the same.
     let mut names: Vec<_> =
         image.names.iter().map(|name| name.trim_start_matches("docker.io/library/")).collect();
@@ -199,7 +212,7 @@ fn image_of(archive: &Path, builder: Builder) -> Result<Image> {
     };
     Ok(Image {
         archive: archive.to_owned(),
-        bytes: content.len() as u64,
+        bytes: archive.metadata().with_context(at)?.len(),
         name: (*name).to_owned(),
         digest: image.id,
         builder,
@@ -227,20 +240,9 @@ fn kept(workspace: &Workspace, builder: Builder, inputs: &str) -> Option<Image> 
 /// Written last: an archive without a stamp that fits is built again.
 fn keep(workspace: &Workspace, inputs: &str, image: &Image) -> Result<()> {
     let stamp = Stamp { inputs: inputs.to_owned(), image: image.clone() };
-    replace(&stamp_path(workspace, image.builder), &serde_json::to_vec_pretty(&stamp)?)
-}
-
-/// Puts a file in place at once, so that an interrupted run leaves the old one or none.
-fn replace(path: &Path, content: &[u8]) -> Result<()> {
-    let write = || -> std::io::Result<()> {
-        let folder = path.parent().unwrap_or(Path::new("."));
-        std::fs::create_dir_all(folder)?;
-        let mut file = tempfile::NamedTempFile::new_in(folder)?;
-        std::io::Write::write_all(&mut file, content)?;
-        file.persist(path)?;
-        Ok(())
-    };
-    write().with_context(|| format!("cannot write {}", path.display()))
+    let path = stamp_path(workspace, image.builder);
+    files::replace(&path, serde_json::to_vec_pretty(&stamp)?)
+        .with_context(|| format!("cannot write {}", path.display()))
 }
 
 #[cfg(test)]
@@ -256,7 +258,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let workspace = workspace(dir.path());
         let archive = workspace.image().join("counter.tar");
-        replace(&archive, b"archive").unwrap();
+        files::replace(&archive, b"archive").unwrap();
         let image = Image {
             archive: archive.clone(),
             bytes: 7,

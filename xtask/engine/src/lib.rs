@@ -26,9 +26,9 @@ use machine::print;
 use machine::progress::{self, Progress};
 use machine::tools;
 use machine::workspace::Workspace;
-use node_image::Depth;
 use setup::Need;
 
+use crate::image::verify_node::{self, Depth};
 use crate::lab::Lab;
 use crate::run::course::Course;
 use crate::run::journal::{Finding, Journal};
@@ -126,12 +126,12 @@ pub async fn run<T>(
 async fn build_image(workspace: &Workspace, args: &ImageArgs, progress: &Progress) -> Result<Exit> {
     if args.node {
         let go = tools::gomod::Go::find().await?;
-        let verdict = node_image::verify(workspace, &go, progress, Depth::Parts).await?;
+        let verdict = verify_node::verify(workspace, &go, progress, Depth::Parts).await?;
         let exit = differing(&verdict.differences);
         for known in &verdict.known {
             print::result(format!("known: {known}"));
         }
-        print::result(format!("{} sha256:{}", node_image::reference(workspace, &go), verdict.id));
+        print::result(format!("{} {}", node_image::reference(workspace, &go), verdict.id));
         return Ok(exit);
     }
     if args.verify {

@@ -11,6 +11,7 @@ use semver::Version;
 use serde::Deserialize;
 
 use crate::command::Command;
+use crate::files;
 use crate::tools::{on_path, parse_version};
 use crate::workspace::Workspace;
 
@@ -165,11 +166,8 @@ impl Engine {
         let Some(path) = &self.containers_conf else {
             return Ok(());
         };
-        let write = || -> std::io::Result<()> {
-            std::fs::create_dir_all(path.parent().unwrap_or(Path::new(".")))?;
-            std::fs::write(path, containers_conf(&self.restrictions))
-        };
-        write().with_context(|| format!("cannot write {}", path.display()))
+        files::replace(path, containers_conf(&self.restrictions))
+            .with_context(|| format!("cannot write {}", path.display()))
     }
 
     /// A command of the engine.

@@ -9,6 +9,33 @@ pub fn sha256(bytes: &[u8]) -> String {
     format!("{:x}", Sha256::digest(bytes))
 }
 
+/// The digest of something that comes in pieces.
+#[derive(Debug, Clone, Default)]
+pub struct Pieces(Sha256);
+
+impl Pieces {
+    /// Nothing has come yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds the next bytes.
+    pub fn add(&mut self, bytes: impl AsRef<[u8]>) {
+        self.0.update(bytes);
+    }
+
+    /// Adds a part by itself: with its length before it, it can't pass for one with its neighbour.
+    pub fn add_part(&mut self, part: impl AsRef<[u8]>) {
+        self.add((part.as_ref().len() as u64).to_le_bytes());
+        self.add(part);
+    }
+
+    /// The digest of all that came.
+    pub fn finish(self) -> String {
+        format!("{:x}", self.0.finalize())
+    }
+}
+
 /// Passes on what is written into it, and takes the digest of it.
 pub struct Hashing<W> {
     inner: W,

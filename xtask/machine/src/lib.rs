@@ -7,6 +7,7 @@ pub mod workspace;
 pub mod pins;
 pub mod print;
 pub mod cache;
+pub mod files;
 pub mod command;
 pub mod surroundings;
 pub mod progress;

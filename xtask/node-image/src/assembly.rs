@@ -1,95 +1,56 @@
 //! The node image's archive, put together of its parts: nothing in it depends on where and when that happens but
 //! what [`TIMES`] names.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result};
 
-use crate::archive::{self, Image, Layer};
-use crate::components;
-use crate::{root, store};
+use archive::{Image, Layer};
+
+use crate::parts::{Parts, Site};
+use crate::{components, debian, root, store};
+use machine::digest::sha256;
+use machine::pins;
 use machine::progress::Task;
-use machine::surroundings::Surroundings;
-use machine::tools::gomod::{CNI, CONTAINERD, COREDNS, ETCD, Go, KIND, KUBERNETES, Module, PROVISIONER};
+use machine::tools::gomod::{Go, KIND, NODE_MODULES};
 use machine::workspace::Workspace;
 
 /// The one file of the image that no two builds have alike: containerd notes when it imported what.
-pub(crate) const TIMES: &str = "var/lib/containerd/io.containerd.metadata.v1.bolt/meta.db";
+pub const TIMES: &str = "var/lib/containerd/io.containerd.metadata.v1.bolt/meta.db";
 
-/// What a node image is made of, as folders and files on this machine.
-#[derive(Debug)]
-pub(crate) struct Parts {
-    pub kubernetes: PathBuf,
-    pub containerd: PathBuf,
-    pub coredns: PathBuf,
-    pub etcd: PathBuf,
-    pub cni: PathBuf,
-    pub provisioner: PathBuf,
-    /// Debian for the node.
-    pub root: PathBuf,
-    /// Debian's tools for kube-proxy.
-    pub proxy: PathBuf,
-    /// kind's source.
-    pub kind: PathBuf,
-    /// The source of Kubernetes.
-    pub source: PathBuf,
-}
+/// What an image made here is called.
+pub(crate) const NAME: &str = "localhost/statefulset-lab/node";
 
-/// Where a node image is put together, and in what surroundings.
-#[derive(Debug)]
-pub(crate) struct Site<'a> {
-    /// A folder for it alone.
-    pub work: &'a Path,
-    /// Of the tools that are run.
-    pub surroundings: Surroundings,
-}
+/// How the parts are put together. Raise it with every change of that which the parts' own keys don't show:
+/// an image that was made the old way is then not found again.
+const RECIPE: u32 = 2;
 
-impl Parts {
-    /// Finds them: `root` and `proxy` are the two Debian filesystems.
-    ///
-    /// # Errors
-    /// A module has not been built, a source can't be had.
-    pub(crate) async fn gather(
-        workspace: &Workspace,
-        go: &Go,
-        (root, proxy): (PathBuf, PathBuf),
-    ) -> Result<Self> {
-        let built = |module: &'static Module| {
-            module.used(workspace, go);
-            module.built(workspace, go).ok_or_else(|| anyhow!("{} has not been built", module.name))
-        };
-        Ok(Self {
-            kubernetes: built(&KUBERNETES)?,
-            containerd: built(&CONTAINERD)?,
-            coredns: built(&COREDNS)?,
-            etcd: built(&ETCD)?,
-            cni: built(&CNI)?,
-            provisioner: built(&PROVISIONER)?,
-            root,
-            proxy,
-            kind: go.source(workspace, &KIND, "sigs.k8s.io/kind").await?,
-            source: go.source(workspace, &KUBERNETES, "k8s.io/kubernetes").await?,
-        })
+/// Names the image by everything that goes into it: found again instead of made again.
+pub fn reference(workspace: &Workspace, go: &Go) -> String {
+    let mut text = String::from(archive::architecture());
+    for module in NODE_MODULES.into_iter().chain([&KIND]) {
+        text += &format!("\n{} {}", module.name, module.key(workspace, go));
     }
+    for debian in [&debian::NODE, &debian::PROXY] {
+        text += &format!("\n{}", debian.recipe());
+    }
+    text += &format!("\n{RECIPE} {}", root::recipe());
+    let key = &sha256(text.as_bytes())[..12];
+    format!("{NAME}:{}-{key}", pins::KUBERNETES)
 }
 
 /// Makes the archive of the image called `reference`.
 ///
 /// # Errors
 /// A part can't be read, a tool answers oddly, the disk is full.
-pub(crate) async fn assemble(
-    parts: &Arc<Parts>,
-    reference: &str,
-    site: &Site<'_>,
-    task: &Task,
-) -> Result<PathBuf> {
-    let work = site.work;
+pub(crate) async fn assemble(parts: Parts, reference: &str, site: &Site<'_>, task: &Task) -> Result<PathBuf> {
+    let (parts, work) = (Arc::new(parts), site.work);
     task.note("reads what kind says");
     let containerd_config = root::containerd_config(&parts.kind)?;
     let pause_image = components::pause_image(&containerd_config)?;
     let pause = components::compile_pause(&parts.source, site).await?;
-    let wanted = components::kubeadm_images(parts, site).await?;
+    let wanted = components::kubeadm_images(&parts, site).await?;
     let base_spec = root::base_spec(&parts.containerd, site).await?;
 
     task.note("writes the images of the control plane");

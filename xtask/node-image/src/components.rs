@@ -6,8 +6,8 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow, bail};
 use serde_json::{Value, json};
 
-use crate::archive::{Image, Layer, LayerWriter};
-use crate::assembly::{Parts, Site};
+use crate::parts::{Parts, Site};
+use archive::{Image, Layer, LayerWriter};
 use machine::pins;
 
 /// Where the binaries are in every image.
@@ -104,7 +104,7 @@ fn binary(dir: &Path, name: &str, bin: &Path, links: &[&str]) -> Result<Layer> {
     for link in links {
         layer.link(&format!("{BIN}/{link}"), name)?;
     }
-    layer.finish()
+    layer.finish(name)
 }
 
 /// The links that the packages' scripts would make.
@@ -115,13 +115,13 @@ fn proxy_links(dir: &Path) -> Result<Layer> {
             layer.link(&format!("usr/sbin/{family}{suffix}"), "xtables-nft-multi")?;
         }
     }
-    layer.finish()
+    layer.finish("links to iptables")
 }
 
 fn pause_layer(dir: &Path, pause: &Path) -> Result<Layer> {
     let mut layer = LayerWriter::create(dir.join("pause.layer.tar"))?;
     layer.file("pause", 0o755, pause)?;
-    layer.finish()
+    layer.finish("pause")
 }
 
 /// Compiles the pause program of the Kubernetes source.

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
-use crate::archive::MTIME;
+use archive::MTIME;
+
 use machine::cache;
 use machine::command::CommandFailed;
 use machine::digest::sha256;
@@ -16,7 +17,7 @@ use machine::surroundings::Surroundings;
 use machine::workspace::Workspace;
 
 /// A root filesystem to make.
-pub(crate) struct Debian {
+pub struct Debian {
     /// What it is called.
     pub name: &'static str,
     /// mmdebstrap's variant: `minbase` is a system, `extract` unpacks packages and runs nothing of them.
@@ -28,7 +29,7 @@ pub(crate) struct Debian {
 
 /// What kind's own base image installs, without what one node for a lab does not use (NFS, iSCSI,
 /// fuse-overlayfs, pigz), and runc, which needs cgo to build.
-pub(crate) const NODE: Debian = Debian {
+pub const NODE: Debian = Debian {
     name: "node",
     variant: "minbase",
     packages: &[
@@ -60,7 +61,7 @@ pub(crate) const NODE: Debian = Debian {
 };
 
 /// What kube-proxy calls.
-pub(crate) const PROXY: Debian = Debian {
+pub const PROXY: Debian = Debian {
     name: "proxy",
     variant: "extract",
     packages: &["conntrack", "iptables", "kmod", "libc6", "netbase", "nftables"],
@@ -113,7 +114,7 @@ impl Debian {
     ///
     /// # Errors
     /// As [`Debian::tar`].
-    pub(crate) async fn make(
+    pub async fn make(
         &self,
         tar: &Path,
         surroundings: Surroundings,
@@ -144,6 +145,16 @@ impl Debian {
             .await
             .map_err(explain)
     }
+}
+
+/// The two Debian filesystems: while Go compiles, the network is free for them.
+///
+/// # Errors
+/// As [`Debian::make`].
+pub async fn both(workspace: &Workspace, progress: &Progress) -> Result<(PathBuf, PathBuf)> {
+    let dir = workspace.cache.join("node");
+    std::fs::create_dir_all(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
+    tokio::try_join!(NODE.tar(workspace, progress), PROXY.tar(workspace, progress))
 }
 
 fn explain(error: anyhow::Error) -> anyhow::Error {

@@ -1,36 +1,31 @@
 //! The node image: kind's own by digest when a registry answers, otherwise made here of Go modules and
 //! Debian packages.
 
-mod assembly;
-mod archive;
+pub mod debian;
+mod parts;
 mod components;
-mod debian;
 mod root;
 mod store;
-mod verify;
+mod assembly;
 
-use std::path::PathBuf;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
 
 use machine::cache;
 use machine::container::Engine;
-use machine::digest::sha256;
 use machine::lock::Lock;
 use machine::pins;
 use machine::progress::{Progress, Task};
 use machine::surroundings::Surroundings;
-use machine::tools::gomod::{Go, KIND, NODE_MODULES};
+use machine::tools::gomod::Go;
 use machine::workspace::Workspace;
 
-use assembly::{Parts, Site};
+use parts::{Parts, Site};
 
-pub use verify::{Depth, verify};
+pub use assembly::{TIMES, reference};
 
-/// What an image made here is called.
-const NAME: &str = "localhost/statefulset-lab/node";
 /// Registries that don't answer by then are taken for absent.
 const REGISTRY_DEADLINE: Duration = Duration::from_secs(20);
 /// kind's node image has about 400 MB.
@@ -155,7 +150,7 @@ pub async fn build(
     let image = NodeImage { reference: reference.clone(), built: true };
     let dir = workspace.cache.join("node");
     std::fs::create_dir_all(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
-    let debian = debian(workspace, progress).await?;
+    let filesystems = debian::both(workspace, progress).await?;
 
     let task = progress.start("node image");
     let waits = |holder: &str| task.note(format!("waits for {holder}, which makes it"));
@@ -165,9 +160,7 @@ pub async fn build(
         return Ok(image);
     }
     let work = lock.workplace(&dir, "image")?;
-    let parts = Arc::new(Parts::gather(workspace, go, debian).await?);
-    let site = Site { work: work.path(), surroundings: Surroundings::HERE };
-    let archive = assembly::assemble(&parts, &reference, &site, &task).await?;
+    let archive = make(workspace, go, filesystems, work.path(), Surroundings::HERE, &task).await?;
     task.note(format!("loads it into {}", engine.name()));
     engine
         .command()
@@ -195,6 +188,23 @@ pub async fn build(
     Ok(image)
 }
 
+/// Puts the image's archive together in the folder `work`, of the modules that have been built and the two filesystems
+/// of [`debian::both`].
+///
+/// # Errors
+/// A part is missing, a tool answers oddly, the disk is full.
+pub async fn make(
+    workspace: &Workspace,
+    go: &Go,
+    filesystems: (PathBuf, PathBuf),
+    work: &Path,
+    surroundings: Surroundings,
+    task: &Task,
+) -> Result<PathBuf> {
+    let parts = Parts::gather(workspace, go, filesystems).await?;
+    assembly::assemble(parts, &reference(workspace, go), &Site { work, surroundings }, task).await
+}
+
 /// Removes the images that were made here of other pins and that no checkout has used for weeks, most of a gigabyte each,
 /// and says how many: one that a cluster is made of the engine keeps.
 async fn prune(workspace: &Workspace, engine: &Engine, keep: &str) -> usize {
@@ -218,46 +228,10 @@ fn mark(workspace: &Workspace, reference: &str) -> PathBuf {
     workspace.cache.join("node").join(format!("{IMAGE}-{key}"))
 }
 
-/// The two Debian filesystems: while Go compiles, the network is free for them.
-///
-/// # Errors
-/// As [`debian::Debian::tar`].
-pub async fn debian(workspace: &Workspace, progress: &Progress) -> Result<(PathBuf, PathBuf)> {
-    let dir = workspace.cache.join("node");
-    std::fs::create_dir_all(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
-    tokio::try_join!(debian::NODE.tar(workspace, progress), debian::PROXY.tar(workspace, progress))
-}
-
-/// How the parts are put together. Raise it with every change of that which the parts' own keys don't show:
-/// an image that was made the old way is then not found again.
-const RECIPE: u32 = 2;
-
-/// Names the image by everything that goes into it: found again instead of made again.
-pub fn reference(workspace: &Workspace, go: &Go) -> String {
-    let mut text = String::from(architecture());
-    for module in NODE_MODULES.into_iter().chain([&KIND]) {
-        text += &format!("\n{} {}", module.name, module.key(workspace, go));
-    }
-    for debian in [&debian::NODE, &debian::PROXY] {
-        text += &format!("\n{}", debian.recipe());
-    }
-    text += &format!("\n{RECIPE} {}", root::recipe());
-    let key = &sha256(text.as_bytes())[..12];
-    format!("{NAME}:{}-{key}", pins::KUBERNETES)
-}
-
-/// Go's and the image specification's name of this machine's architecture.
-pub fn architecture() -> &'static str {
-    match std::env::consts::ARCH {
-        "x86_64" => "amd64",
-        "aarch64" => "arm64",
-        other => other,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::assembly::NAME;
     use machine::container::EngineKind;
 
     #[test]

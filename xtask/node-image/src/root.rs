@@ -5,9 +5,9 @@ use std::path::Path;
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
-use crate::archive::{Layer, LayerWriter};
-use crate::assembly::{Parts, Site};
 use crate::components::STORAGE_MANIFEST;
+use crate::parts::{Parts, Site};
+use archive::{Layer, LayerWriter};
 use machine::pins;
 use machine::tools::gomod::{CNI, CONTAINERD, Module};
 
@@ -107,7 +107,7 @@ pub(crate) fn layer(parts: &Parts, containerd_config: &str, base_spec: &str, dir
         .text("kind/version", 0o644, pins::KUBERNETES)?
         .text("kind/manifests/default-cni.yaml", 0o644, NETWORK_MANIFEST)?
         .text("kind/manifests/default-storage.yaml", 0o644, STORAGE_MANIFEST)?;
-    layer.finish()
+    layer.finish("what kind and Kubernetes put into a node")
 }
 
 /// How kind's source has containerd start.

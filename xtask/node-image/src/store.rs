@@ -8,8 +8,8 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::archive::{Layer, LayerWriter};
-use crate::assembly::Site;
+use crate::parts::Site;
+use archive::{Layer, LayerWriter};
 
 /// Plugins that would look at the machine or change it: an import needs none of them.
 const UNUSED_PLUGINS: &[&str] = &[
@@ -51,7 +51,7 @@ pub(crate) fn layer(root: &Path, work: &Path) -> Result<Layer> {
         let name = format!("var/lib/containerd/{folder}");
         layer.folder(&name, 0o755)?.tree(&name, &root.join(folder), &|_| Some(0o644))?;
     }
-    layer.finish()
+    layer.finish("the images of the control plane")
 }
 
 /// Imports a docker-archive and returns the root of a containerd that has its images.

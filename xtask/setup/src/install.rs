@@ -65,7 +65,7 @@ pub(crate) async fn install(
     let unpack = async {
         apt::install(workspace, progress, &packages).await?;
         if makes_node {
-            node_image::debian(workspace, progress).await?;
+            node_image::debian::both(workspace, progress).await?;
         }
         Ok(())
     };

@@ -8,8 +8,8 @@ use serde_json::Value;
 use xshell::{Shell, cmd};
 
 use super::{Outcome, output_of};
+use machine::files::copy_folder;
 use machine::pins::KUBERNETES;
-use machine::workspace::copy_folder;
 
 /// Values under which the chart must render.
 const RENDERED: [&str; 10] = [

@@ -1,15 +1,12 @@
 //! A context of the user's kubeconfig: used as it is, never changed, never deleted.
 
-use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
-
 use anyhow::{Context, Result};
 
 use crate::cluster::kubectl::is_near;
 use crate::cluster::{Cluster, KUBERC, ready};
 use machine::command::Command;
 use machine::exit::BadInput;
+use machine::files;
 use machine::progress::Progress;
 use machine::workspace::Workspace;
 use setup::Environment;
@@ -39,7 +36,8 @@ pub async fn context(
         .into());
     }
     let mut cluster = Cluster::at(workspace, environment, name, workspace.kubeconfig_of(name));
-    write_private(&cluster.kubeconfig, &output.stdout)?;
+    files::replace_private(&cluster.kubeconfig, &output.stdout)
+        .with_context(|| format!("cannot write {}", cluster.kubeconfig.display()))?;
     let api = ready::client(&cluster.kubeconfig).await?;
     cluster.server_version = ready::server_version(&api)
         .await
@@ -63,34 +61,4 @@ async fn contexts(environment: &Environment) -> Option<String> {
         .ok()?;
     let names: Vec<&str> = list.lines().collect();
     (!names.is_empty()).then(|| format!("  known: {}", names.join(", ")))
-}
-
-/// Writes a file that its owner alone may read, from its first byte on.
-fn write_private(path: &Path, text: &str) -> Result<()> {
-    let write = || -> std::io::Result<()> {
-        std::fs::create_dir_all(path.parent().unwrap_or(Path::new(".")))?;
-        if path.exists() {
-            std::fs::remove_file(path)?;
-        }
-        let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
-        file.write_all(text.as_bytes())
-    };
-    write().with_context(|| format!("cannot write {}", path.display()))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_copied_kubeconfig_is_its_owners_alone() {
-        use std::os::unix::fs::PermissionsExt;
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("lab/kubeconfig");
-        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        std::fs::write(&path, "old").unwrap();
-        write_private(&path, "new").unwrap();
-        assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o600);
-        assert_eq!(std::fs::read_to_string(&path).unwrap(), "new");
-    }
 }

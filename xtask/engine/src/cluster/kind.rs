@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use crate::cluster::remains;
 use machine::container::Restriction;
+use machine::digest::sha256;
 use machine::workspace::Workspace;
 use setup::Kind;
 
@@ -56,13 +57,9 @@ const KUBELET_TAKES_CGROUP_V1: &str = "kind: KubeletConfiguration\nfailCgroupV1:
 
 /// What a cluster made now would be made from; part of its node's labels.
 pub fn fingerprint(kind: &Kind) -> String {
-    use sha2::{Digest, Sha256};
     let config = config(kind, Path::new(""), "");
-    let mut hash = Sha256::new();
-    hash.update(format!("{config:?}"));
-    hash.update(CONTAINERD_KEEPS_OOM_SCORES);
-    hash.update(kind.engine.name());
-    hash.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+    let parts = [&format!("{config:?}"), CONTAINERD_KEEPS_OOM_SCORES, kind.engine.name()];
+    sha256(parts.concat().as_bytes())[..16].to_owned()
 }
 
 fn config(kind: &Kind, drop_in: &Path, fingerprint: &str) -> Config {

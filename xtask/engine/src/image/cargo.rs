@@ -1,16 +1,15 @@
 //! The image without Nix: the counter as a static binary, Debian's static busybox for the shell, nothing else.
 
-use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use oci_spec::image::ConfigBuilder;
+use archive::{Image, Layer, LayerWriter};
+use serde_json::{Value, json};
 
+use super::Part;
 use super::contract;
 use super::inputs::Fingerprint;
-use super::oci::{Contents, Layer};
-use super::sbom::Part;
 use machine::command::Command;
 use machine::progress::Task;
 use machine::surroundings::Surroundings;
@@ -22,7 +21,11 @@ const UID: u32 = 65532;
 /// A cold build on one slow core; a warm one takes seconds.
 const BUILD_DEADLINE: Duration = Duration::from_secs(30 * 60);
 /// A change of the code that builds is a change of the image.
-const BUILDER_CODE: &str = concat!(include_str!("cargo.rs"), include_str!("oci.rs"));
+const BUILDER_CODE: &str = concat!(
+    include_str!("cargo.rs"),
+    include_str!("../../../archive/src/lib.rs"),
+    include_str!("../../../archive/src/layer.rs")
+);
 
 /// Where to build, and in what surroundings.
 #[derive(Debug)]
@@ -117,11 +120,25 @@ impl Parts {
     }
 }
 
-/// Builds an image from the sources' `revision`.
+/// An archive that was made.
+pub(super) struct Made {
+    /// Where it is.
+    pub archive: PathBuf,
+    /// The id of its image.
+    pub id: String,
+}
+
+/// Builds an image from the sources' `revision`, and its archive in the folder `work`.
 ///
 /// # Errors
 /// When the counter doesn't compile or isn't static, or busybox doesn't run.
-pub(super) async fn build(site: &Site, parts: &Parts, revision: &str, task: &Task) -> Result<Contents> {
+pub(super) async fn build(
+    site: &Site,
+    parts: &Parts,
+    revision: &str,
+    work: &Path,
+    task: &Task,
+) -> Result<Made> {
     let counter = compile(site, parts, task).await?;
     task.note("packing");
     let applets = Command::new(&parts.busybox).arg("--list").read().await?;
@@ -131,22 +148,23 @@ pub(super) async fn build(site: &Site, parts: &Parts, revision: &str, task: &Tas
         ("revision", revision),
         ("licenses", contract::LICENSES),
     ];
-    let labels = labels.map(|(key, value)| (format!("org.opencontainers.image.{key}"), value.to_owned()));
-    let config = ConfigBuilder::default()
-        .user(contract::USER)
-        .entrypoint([contract::ENTRYPOINT.to_owned()])
-        .env(["PATH=/bin".to_owned()])
-        .exposed_ports([contract::PORT.to_owned()])
-        .volumes([contract::VOLUME.to_owned()])
-        .working_dir("/")
-        .labels(HashMap::from(labels))
-        .build()?;
-    Ok(Contents {
-        name: super::NAME.to_owned(),
-        architecture: architecture(&parts.host).to_owned(),
-        config,
-        layers: vec![base_layer(&parts.busybox_binary, &applets), counter_layer(counter)],
-    })
+    let labels = labels.map(|(key, value)| (format!("org.opencontainers.image.{key}"), value.into()));
+    let image = Image {
+        tags: vec![super::NAME.to_owned()],
+        layers: vec![base_layer(work, &parts.busybox_binary, &applets)?, counter_layer(work, &counter)?],
+        config: json!({
+            "User": contract::USER,
+            "ExposedPorts": { (contract::PORT): {} },
+            "Env": ["PATH=/bin"],
+            "Entrypoint": [contract::ENTRYPOINT],
+            "Volumes": { (contract::VOLUME): {} },
+            "WorkingDir": "/",
+            "Labels": Value::Object(labels.into_iter().collect()),
+        }),
+    };
+    let archive = work.join("counter.tar");
+    let id = archive::write_layout(&image, &archive)?;
+    Ok(Made { archive, id })
 }
 
 /// The static release binary. Everything about the place it is built in is mapped away, so that another folder,
@@ -205,41 +223,30 @@ pub(super) fn binary(site: &Site, parts: &Parts) -> PathBuf {
     site.target.join(&parts.host).join("release/counter")
 }
 
-fn base_layer(busybox: &[u8], applets: &str) -> Layer {
-    let mut layer = Layer::new("busybox, and the few files a C library asks for");
-    for folder in ["bin", "etc"] {
-        layer.folder(folder, 0o755, 0);
-    }
-    layer.folder("data", 0o755, UID);
-    layer.folder("tmp", 0o1777, 0);
-    layer.file("bin/busybox", 0o755, busybox);
-    for applet in applets.lines().filter(|applet| *applet != "busybox") {
-        layer.link(&format!("bin/{applet}"), "busybox");
-    }
+fn base_layer(work: &Path, busybox: &[u8], applets: &str) -> Result<Layer> {
     let passwd = format!("root:x:0:0:root:/:/bin/sh\ncounter:x:{UID}:{UID}:counter:/data:/bin/sh\n");
-    layer.file("etc/passwd", 0o644, passwd);
-    layer.file("etc/group", 0o644, format!("root:x:0:\ncounter:x:{UID}:\n"));
-    // Only what is built into a static glibc: any other source of names would be a library that isn't there.
-    layer.file("etc/nsswitch.conf", 0o644, "passwd: files\ngroup: files\nhosts: files dns\n");
+    let group = format!("root:x:0:\ncounter:x:{UID}:\n");
+    let mut layer = LayerWriter::create(work.join("base.layer"))?;
     layer
-}
-
-fn counter_layer(binary: Vec<u8>) -> Layer {
-    let mut layer = Layer::new("the counter");
-    layer.folder("bin", 0o755, 0);
-    layer.file("bin/counter", 0o755, binary);
-    layer
-}
-
-/// The CPU of a Rust host triple, as Go and OCI call it.
-fn architecture(host: &str) -> &str {
-    match host.split('-').next().unwrap_or_default() {
-        "x86_64" => "amd64",
-        "aarch64" => "arm64",
-        "powerpc64le" => "ppc64le",
-        "riscv64gc" => "riscv64",
-        other => other,
+        .folder("bin", 0o755)?
+        .folder("etc", 0o755)?
+        .folder_of(UID, "data", 0o755)?
+        .folder("tmp", 0o1777)?
+        .text("etc/passwd", 0o644, passwd)?
+        .text("etc/group", 0o644, group)?
+        // Only what is built into a static glibc: any other source of names would be a library that isn't there.
+        .text("etc/nsswitch.conf", 0o644, "passwd: files\ngroup: files\nhosts: files dns\n")?
+        .text("bin/busybox", 0o755, busybox)?;
+    for applet in applets.lines().filter(|applet| *applet != "busybox") {
+        layer.link(&format!("bin/{applet}"), "busybox")?;
     }
+    layer.finish("busybox, and the few files a C library asks for")
+}
+
+fn counter_layer(work: &Path, binary: &[u8]) -> Result<Layer> {
+    let mut layer = LayerWriter::create(work.join("counter.layer"))?;
+    layer.folder("bin", 0o755)?.text("bin/counter", 0o755, binary)?;
+    layer.finish("the counter")
 }
 
 async fn static_libc() -> Result<PathBuf> {

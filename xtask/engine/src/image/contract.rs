@@ -8,7 +8,7 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use oci_spec::image::{Config, ImageConfiguration, Os};
+use serde_json::Value;
 
 use super::inspect::{Archive, Kind, Node, Tree};
 
@@ -53,20 +53,20 @@ impl fmt::Display for Finding {
 /// An archive that cannot be read, or whose digests do not match its content, is an error.
 pub fn check(archive: &Path, limit_bytes: u64) -> Result<Vec<Finding>> {
     let read = || -> Result<Vec<Finding>> {
-        let bytes = fs::read(archive)?;
         let mut findings = Findings::default();
-        let size = bytes.len() as u64;
+        let size = fs::metadata(archive)?.len();
         findings.expect(
             size <= limit_bytes,
             "size",
             format!("{size} bytes"),
             format!("at most {limit_bytes}"),
         );
-        let archive = Archive::parse(&bytes)?;
+        let archive = Archive::open(archive)?;
+        let tree = archive.files()?;
         names(&archive.names, &mut findings);
         config(&archive.config, &mut findings);
-        files(&archive.files, &mut findings);
-        programs(&archive, &mut findings);
+        files(&tree, &mut findings);
+        programs(&archive.config["config"], &tree, &mut findings);
         Ok(findings.0)
     };
     read().with_context(|| format!("could not read the image archive {}", archive.display()))
@@ -103,35 +103,44 @@ fn names(names: &[String], findings: &mut Findings) {
     findings.expect(!names.is_empty() && names.iter().all(short), "name", format!("{names:?}"), expected);
 }
 
-fn config(image: &ImageConfiguration, findings: &mut Findings) {
-    let empty = Config::default();
-    let config = image.config().as_ref().unwrap_or(&empty);
-    let listed = |list: &Option<Vec<String>>| list.clone().unwrap_or_default();
-    let list = |field: &str, found: Vec<String>, expected: &[&str], findings: &mut Findings| {
-        findings.expect(found == expected, field, format!("{found:?}"), format!("{expected:?}"));
+fn config(image: &Value, findings: &mut Findings) {
+    let config = &image["config"];
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    // What may be there once only are the keys of an object.
+    let listed = |field: &str| match &config[field] {
+        Value::Object(keys) => keys.keys().cloned().collect(),
+        list => list.as_array().into_iter().flatten().map(text).collect::<Vec<_>>(),
+    };
+    let list = |field: &str, expected: &[&str], findings: &mut Findings| {
+        let found = listed(field);
+        findings.expect(
+            found == expected,
+            format!("config.{field}"),
+            format!("{found:?}"),
+            format!("{expected:?}"),
+        );
     };
 
-    findings.expect(*image.os() == Os::Linux, "os", image.os().to_string(), "linux");
-    let user = config.user().clone().unwrap_or_default();
+    let (os, user) = (text(&image["os"]), text(&config["User"]));
+    findings.expect(os == "linux", "os", os, "linux");
     findings.expect(user == USER, "config.User", format!("{user:?}"), USER);
-    list("config.Entrypoint", listed(config.entrypoint()), &[ENTRYPOINT], findings);
-    list("config.Cmd", listed(config.cmd()), &[], findings);
-    list("config.ExposedPorts", listed(config.exposed_ports()), &[PORT], findings);
-    list("config.Volumes", listed(config.volumes()), &[VOLUME], findings);
+    list("Entrypoint", &[ENTRYPOINT], findings);
+    list("Cmd", &[], findings);
+    list("ExposedPorts", &[PORT], findings);
+    list("Volumes", &[VOLUME], findings);
 
-    let labels = config.labels().clone().unwrap_or_default();
-    for (label, expected) in [("title", Some(NAME)), ("version", Some(VERSION)), ("revision", None)] {
-        let label = format!("org.opencontainers.image.{label}");
-        let found = labels.get(&label).map(String::as_str).unwrap_or_default();
+    let label = |name: &str| text(&config["Labels"][format!("org.opencontainers.image.{name}")]);
+    for (name, expected) in [("title", Some(NAME)), ("version", Some(VERSION)), ("revision", None)] {
+        let found = label(name);
         let holds = expected.map_or(!found.is_empty(), |expected| found == expected);
         findings.expect(
             holds,
-            format!("label {label}"),
+            format!("label org.opencontainers.image.{name}"),
             format!("{found:?}"),
             expected.unwrap_or("a commit"),
         );
     }
-    let licenses = labels.get("org.opencontainers.image.licenses").map(String::as_str).unwrap_or_default();
+    let licenses = label("licenses");
     let more =
         licenses.strip_prefix(LICENSES).is_some_and(|more| more.is_empty() || more.starts_with(" AND "));
     findings.expect(more, "label org.opencontainers.image.licenses", format!("{licenses:?}"), LICENSES);
@@ -170,9 +179,9 @@ fn files(files: &Tree, findings: &mut Findings) {
 }
 
 /// The counter starts, and what is typed into pods is found on `PATH` and runs as the user.
-fn programs(archive: &Archive, findings: &mut Findings) {
+fn programs(config: &Value, files: &Tree, findings: &mut Findings) {
     let executable = |path: &str| {
-        let (path, node) = archive.files.resolve(path)?;
+        let (path, node) = files.resolve(path)?;
         (matches!(node.kind, Kind::File) && runs_for_user(node)).then_some(path)
     };
     let counter = executable(ENTRYPOINT);
@@ -183,15 +192,15 @@ fn programs(archive: &Archive, findings: &mut Findings) {
         format!("a program for {USER}"),
     );
 
-    let env = archive.config.config().as_ref().and_then(|config| config.env().clone()).unwrap_or_default();
-    let env: BTreeMap<_, _> = env.iter().filter_map(|variable| variable.split_once('=')).collect();
+    let env = config["Env"].as_array().into_iter().flatten().filter_map(Value::as_str);
+    let env: BTreeMap<_, _> = env.filter_map(|variable| variable.split_once('=')).collect();
     // What containerd gives a container whose image names no PATH.
     let path =
         env.get("PATH").copied().unwrap_or("/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
     for tool in TOOLS {
         let found = path.split(':').find_map(|folder| executable(&format!("{folder}/{tool}")));
         // Every name is the one busybox, by a link of either kind.
-        let busybox = found.as_ref().is_some_and(|found| archive.files.has_name(found, "busybox"));
+        let busybox = found.as_ref().is_some_and(|found| files.has_name(found, "busybox"));
         let found = found.unwrap_or_else(|| format!("absent from {path}"));
         findings.expect(busybox, tool, found, "a link to busybox");
     }

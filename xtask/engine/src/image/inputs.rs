@@ -1,19 +1,19 @@
 //! What the image is made of, as one fingerprint: while it stays the same, the archive that is there is the one
 //! that would be built.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context, Result};
-use sha2::{Digest, Sha256};
 
 use machine::command::Command;
-use machine::digest::sha256;
+use machine::digest::Pieces;
+use machine::files::files_below;
 
 /// What of the checkout goes into the image. A path that isn't there is as good as an empty one.
 const SOURCES: [&str; 5] = ["app", "Cargo.toml", "Cargo.lock", "rust-toolchain.toml", ".cargo/config.toml"];
 
 /// Everything of one build that may change, fed to it piece by piece.
-pub(super) struct Fingerprint(Sha256);
+pub(super) struct Fingerprint(Pieces);
 
 impl Fingerprint {
     /// Starts with the sources in `root` and with the code that builds.
@@ -21,10 +21,12 @@ impl Fingerprint {
     /// # Errors
     /// When a source can't be read.
     pub(super) fn of_sources(root: &Path, builder_code: &str) -> Result<Self> {
-        let mut fingerprint = Self(Sha256::new());
+        let mut fingerprint = Self(Pieces::new());
         fingerprint.add("builder", builder_code.as_bytes());
         for source in SOURCES {
-            for file in files_below(&root.join(source))? {
+            let path = root.join(source);
+            let files = files_below(&path).with_context(|| format!("cannot list {}", path.display()))?;
+            for file in files {
                 let content =
                     std::fs::read(&file).with_context(|| format!("cannot read {}", file.display()))?;
                 let name = file.strip_prefix(root).unwrap_or(&file).to_string_lossy().into_owned();
@@ -36,35 +38,14 @@ impl Fingerprint {
 
     /// Adds one more thing the image depends on. Lengths keep two neighbours from passing for one another.
     pub(super) fn add(&mut self, name: &str, content: &[u8]) {
-        for part in [name.as_bytes(), content] {
-            self.0.update((part.len() as u64).to_le_bytes());
-            self.0.update(part);
-        }
+        self.0.add_part(name);
+        self.0.add_part(content);
     }
 
     /// The fingerprint in hexadecimal.
     pub(super) fn finish(self) -> String {
-        sha256(&self.0.finalize())
+        self.0.finish()
     }
-}
-
-/// The files at or below `path`, sorted.
-fn files_below(path: &Path) -> Result<Vec<PathBuf>> {
-    if path.is_file() {
-        return Ok(vec![path.to_owned()]);
-    }
-    if !path.exists() {
-        return Ok(vec![]);
-    }
-    let mut files = vec![];
-    let at = || format!("cannot list {}", path.display());
-    let mut entries =
-        std::fs::read_dir(path).with_context(at)?.collect::<Result<Vec<_>, _>>().with_context(at)?;
-    entries.sort_by_key(std::fs::DirEntry::file_name);
-    for entry in entries {
-        files.extend(files_below(&entry.path())?);
-    }
-    Ok(files)
 }
 
 /// The last commit that changed what the image is made of, `-dirty` when the checkout has changes to it that are

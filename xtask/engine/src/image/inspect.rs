@@ -4,91 +4,119 @@
 pub mod fixture;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::Read;
+use std::fs::File;
+use std::io::{self, BufReader, Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 use flate2::read::GzDecoder;
-use oci_spec::image::ImageConfiguration;
 use serde_json::Value;
 use tar::EntryType;
 
-use machine::digest::sha256;
+use machine::digest::{Hashing, sha256};
 
 /// Links followed before a path is taken for a loop, as Linux does.
 const LINKS: usize = 40;
 
-/// An image, in memory: ours take some megabytes.
+/// An image in its archive: a node image takes a gigabyte, and stays where it is.
 pub struct Archive {
     /// The names it is imported under.
     pub names: Vec<String>,
     /// `sha256:` and the digest of its config, as `docker images` and the kubelet know it.
     pub id: String,
-    pub config: ImageConfiguration,
-    pub files: Tree,
+    /// Its config, by the words of the image specification.
+    pub config: Value,
+    members: Members,
+    /// Where in the archive each layer is, from the lowest up.
+    layers: Vec<Member>,
 }
 
 impl Archive {
-    /// Reads a Docker archive, an OCI archive, or one that is both, and checks its digests.
-    pub fn parse(bytes: &[u8]) -> Result<Self> {
-        let members = Members::read(&plain(bytes)?)?;
-        let (names, config, layers) = match (members.has("index.json"), members.has("manifest.json")) {
-            (true, true) => both(&members)?,
-            (true, false) => oci(&members)?,
-            (false, true) => docker(&members)?,
-            (false, false) => bail!("it holds neither manifest.json nor index.json"),
+    /// Opens a Docker archive, an OCI archive, or one that is both.
+    pub fn open(path: &Path) -> Result<Self> {
+        let members = Members::of(path)?;
+        let (names, config, layers) = match (members.find("index.json"), members.find("manifest.json")) {
+            (Ok(_), Ok(_)) => both(&members)?,
+            (Ok(_), Err(_)) => oci(&members)?,
+            (Err(_), Ok(_)) => docker(&members)?,
+            (Err(_), Err(_)) => bail!("it holds neither manifest.json nor index.json"),
         };
-        let id = digest(config);
-        let config = ImageConfiguration::from_reader(config).context("its config is no image config")?;
-        let diff_ids = config.rootfs().diff_ids();
-        ensure!(
-            diff_ids.len() == layers.len(),
-            "it has {} layers, its config {}",
-            layers.len(),
-            diff_ids.len()
-        );
+        let config = members.read(config)?;
+        let id = digest(&config);
+        let config: Value = serde_json::from_slice(&config).context("its config is no image config")?;
+        let diff_ids = config["rootfs"]["diff_ids"].as_array().context("its config names no layers")?;
+        let (ours, theirs) = (layers.len(), diff_ids.len());
+        ensure!(ours == theirs, "it has {ours} layers, its config {theirs}");
+        Ok(Self { names, id, config, members, layers })
+    }
+
+    /// How many layers it has.
+    pub fn layers(&self) -> usize {
+        self.layers.len()
+    }
+
+    /// The digest of a layer without its compression.
+    pub fn diff_id(&self, layer: usize) -> &str {
+        self.config["rootfs"]["diff_ids"][layer].as_str().unwrap_or_default()
+    }
+
+    /// What `read` makes of a layer, which must be the one that the config names.
+    pub fn layer<T>(&self, layer: usize, read: impl FnOnce(&mut dyn Read) -> Result<T>) -> Result<T> {
+        let mut plain = Digested {
+            inner: plain(self.members.open(self.layers[layer])?)?,
+            hash: Hashing::new(io::sink()),
+        };
+        let made = read(&mut plain)?;
+        io::copy(&mut plain, &mut io::sink()).context("not to be read to its end")?;
+        let (digest, diff_id) = (format!("sha256:{}", plain.hash.finish().1), self.diff_id(layer));
+        ensure!(diff_id == digest, "the layer {diff_id} of the config has the digest {digest}");
+        Ok(made)
+    }
+
+    /// What a container of it sees.
+    pub fn files(&self) -> Result<Tree> {
         let mut files = Tree::default();
-        for (layer, diff_id) in layers.iter().zip(diff_ids) {
-            let layer = plain(layer)?;
-            let digest = digest(&layer);
-            ensure!(*diff_id == digest, "the layer {diff_id} of the config has the digest {digest}");
-            files.add_layer(&layer)?;
+        for layer in 0..self.layers() {
+            self.layer(layer, |layer| files.add_layer(layer))?;
         }
-        Ok(Self { names, id, config, files })
+        Ok(files)
     }
 }
 
-type Parts<'a> = (Vec<String>, &'a [u8], Vec<&'a [u8]>);
+type Parts = (Vec<String>, Member, Vec<Member>);
 
 /// An OCI layout that `docker load` reads too: whoever reads it, it is the same image.
-fn both(members: &Members) -> Result<Parts<'_>> {
+fn both(members: &Members) -> Result<Parts> {
     let (mut names, config, layers) = oci(members)?;
     let (other_names, other_config, other_layers) = docker(members)?;
-    ensure!(
-        config == other_config && layers == other_layers,
-        "index.json and manifest.json hold different images"
-    );
+    let pairs = layers.iter().chain([&config]).zip(other_layers.iter().chain([&other_config]));
+    let mut same = layers.len() == other_layers.len();
+    for (one, other) in pairs {
+        same = same && (one == other || members.digest(*one)? == members.digest(*other)?);
+    }
+    ensure!(same, "index.json and manifest.json hold different images");
     names.extend(other_names);
     Ok((names, config, layers))
 }
 
-fn docker(members: &Members) -> Result<Parts<'_>> {
-    let manifest: Value = serde_json::from_slice(members.get("manifest.json")?)?;
+fn docker(members: &Members) -> Result<Parts> {
+    let manifest: Value = serde_json::from_slice(&members.read(members.find("manifest.json")?)?)?;
     let images = manifest.as_array().context("manifest.json is no list")?;
     let [image] = images.as_slice() else { bail!("it holds {} images, not one", images.len()) };
-    let layers = strings(&image["Layers"]).iter().map(|layer| members.get(layer)).collect::<Result<_>>()?;
+    let layers = strings(&image["Layers"]).iter().map(|layer| members.find(layer)).collect::<Result<_>>()?;
     let config = image["Config"].as_str().context("manifest.json names no config")?;
-    Ok((strings(&image["RepoTags"]), members.get(config)?, layers))
+    Ok((strings(&image["RepoTags"]), members.find(config)?, layers))
 }
 
-fn oci(members: &Members) -> Result<Parts<'_>> {
-    let index: Value = serde_json::from_slice(members.get("index.json")?)?;
+fn oci(members: &Members) -> Result<Parts> {
+    let index: Value = serde_json::from_slice(&members.read(members.find("index.json")?)?)?;
     let images = index["manifests"].as_array().context("index.json names no image")?;
     let [image] = images.as_slice() else { bail!("it holds {} images, not one", images.len()) };
     let annotations = &image["annotations"];
     // containerd's key holds the whole name; OCI's own may hold only the tag.
     let name = annotations["io.containerd.image.name"].as_str();
     let name = name.or_else(|| annotations["org.opencontainers.image.ref.name"].as_str());
-    let manifest: Value = serde_json::from_slice(members.blob(image)?)?;
+    let manifest: Value = serde_json::from_slice(&members.read(members.blob(image)?)?)?;
     let layers = manifest["layers"].as_array().context("its manifest names no layers")?;
     let layers = layers.iter().map(|layer| members.blob(layer)).collect::<Result<_>>()?;
     Ok((name.map(str::to_owned).into_iter().collect(), members.blob(&manifest["config"])?, layers))
@@ -98,21 +126,39 @@ fn strings(list: &Value) -> Vec<String> {
     list.as_array().into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect()
 }
 
-/// The files of the archive itself.
-struct Members(BTreeMap<String, Vec<u8>>);
+/// The files of the archive itself, by name.
+struct Members {
+    /// The archive, without its compression.
+    file: PathBuf,
+    by_name: BTreeMap<String, Member>,
+    /// Where an archive that came compressed lies without.
+    _plain: Option<tempfile::NamedTempFile>,
+}
+
+/// Where a file of the archive begins, and how long it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Member {
+    at: u64,
+    bytes: u64,
+}
 
 impl Members {
-    fn read(archive: &[u8]) -> Result<Self> {
-        let mut members = BTreeMap::new();
-        let mut links = Vec::new();
-        for entry in tar::Archive::new(archive).entries()? {
-            let mut entry = entry?;
+    fn of(path: &Path) -> Result<Self> {
+        let (mut file, mut unpacked) = (path.to_owned(), None);
+        if let Packed::Gzip(mut packed) = Packed::of(File::open(path)?)? {
+            let mut plain = tempfile::NamedTempFile::new()?;
+            io::copy(&mut packed, &mut plain).context("not gzip to its end")?;
+            file = plain.path().to_owned();
+            unpacked = Some(plain);
+        }
+        let (mut by_name, mut links) = (BTreeMap::new(), Vec::new());
+        for entry in tar::Archive::new(BufReader::new(File::open(&file)?)).entries_with_seek()? {
+            let entry = entry?;
             let path = absolute(&entry.path_bytes());
             match entry.header().entry_type() {
                 EntryType::Regular => {
-                    let mut bytes = Vec::new();
-                    entry.read_to_end(&mut bytes)?;
-                    members.insert(path[1..].to_owned(), bytes);
+                    let member = Member { at: entry.raw_file_position(), bytes: entry.size() };
+                    by_name.insert(path[1..].to_owned(), member);
                 }
                 // Docker and podman write a layer once and link to it.
                 EntryType::Symlink => {
@@ -124,28 +170,42 @@ impl Members {
             }
         }
         for (path, target) in links {
-            if let Some(bytes) = members.get(&target[1..]).cloned() {
-                members.insert(path, bytes);
+            if let Some(member) = by_name.get(&target[1..]).copied() {
+                by_name.insert(path, member);
             }
         }
-        Ok(Self(members))
+        Ok(Self { file, by_name, _plain: unpacked })
     }
 
-    fn has(&self, name: &str) -> bool {
-        self.0.contains_key(name)
+    fn find(&self, name: &str) -> Result<Member> {
+        self.by_name.get(name).copied().with_context(|| format!("it has no {name}"))
     }
 
-    fn get(&self, name: &str) -> Result<&[u8]> {
-        self.0.get(name).map(Vec::as_slice).with_context(|| format!("it has no {name}"))
+    fn open(&self, member: Member) -> Result<io::Take<File>> {
+        let mut file = File::open(&self.file)?;
+        file.seek(SeekFrom::Start(member.at))?;
+        Ok(file.take(member.bytes))
+    }
+
+    fn read(&self, member: Member) -> Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        self.open(member)?.read_to_end(&mut bytes)?;
+        Ok(bytes)
+    }
+
+    fn digest(&self, member: Member) -> Result<String> {
+        let mut hash = Hashing::new(io::sink());
+        io::copy(&mut self.open(member)?, &mut hash)?;
+        Ok(format!("sha256:{}", hash.finish().1))
     }
 
     /// The content that an OCI descriptor names by its digest.
-    fn blob(&self, descriptor: &Value) -> Result<&[u8]> {
+    fn blob(&self, descriptor: &Value) -> Result<Member> {
         let named = descriptor["digest"].as_str().context("a descriptor without a digest")?;
-        let bytes = self.get(&format!("blobs/{}", named.replace(':', "/")))?;
-        let digest = digest(bytes);
+        let member = self.find(&format!("blobs/{}", named.replace(':', "/")))?;
+        let digest = self.digest(member)?;
         ensure!(named == digest, "the blob {named} has the digest {digest}");
-        Ok(bytes)
+        Ok(member)
     }
 }
 
@@ -153,18 +213,45 @@ fn digest(bytes: &[u8]) -> String {
     format!("sha256:{}", sha256(bytes))
 }
 
-/// Content without its compression.
-fn plain(bytes: &[u8]) -> Result<Vec<u8>> {
-    ensure!(
-        !bytes.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]),
-        "it is compressed with zstd; this check reads gzip and none"
-    );
-    if !bytes.starts_with(&[0x1f, 0x8b]) {
-        return Ok(bytes.to_vec());
+/// Content with its compression, or without.
+enum Packed<R: Read> {
+    Not(BufReader<R>),
+    Gzip(GzDecoder<BufReader<R>>),
+}
+
+impl<R: Read> Packed<R> {
+    fn of(content: R) -> Result<Self> {
+        let mut content = BufReader::with_capacity(1 << 20, content);
+        let magic = io::BufRead::fill_buf(&mut content)?;
+        ensure!(
+            !magic.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]),
+            "it is compressed with zstd; this check reads gzip and none"
+        );
+        let gzip = magic.starts_with(&[0x1f, 0x8b]);
+        Ok(if gzip { Self::Gzip(GzDecoder::new(content)) } else { Self::Not(content) })
     }
-    let mut plain = Vec::new();
-    GzDecoder::new(bytes).read_to_end(&mut plain).context("not gzip to its end")?;
-    Ok(plain)
+}
+
+/// Content without its compression.
+fn plain(content: io::Take<File>) -> Result<Box<dyn Read>> {
+    Ok(match Packed::of(content)? {
+        Packed::Not(plain) => Box::new(plain),
+        Packed::Gzip(plain) => Box::new(plain),
+    })
+}
+
+/// Takes the digest of what is read.
+struct Digested<R> {
+    inner: R,
+    hash: Hashing<io::Sink>,
+}
+
+impl<R: Read> Read for Digested<R> {
+    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        let read = self.inner.read(bytes)?;
+        io::Write::write_all(&mut self.hash, &bytes[..read])?;
+        Ok(read)
+    }
 }
 
 /// A file, a folder or a link of the image.
@@ -233,7 +320,7 @@ impl Tree {
         names.any(|(path, _)| path.rsplit('/').next() == Some(name))
     }
 
-    fn add_layer(&mut self, layer: &[u8]) -> Result<()> {
+    fn add_layer(&mut self, layer: &mut dyn Read) -> Result<()> {
         // A whiteout hides what lower layers have, wherever it stands in its own.
         let mut mine = BTreeSet::new();
         for entry in tar::Archive::new(layer).entries()? {
@@ -256,7 +343,7 @@ impl Tree {
         Ok(())
     }
 
-    fn add(&mut self, path: &str, entry: &tar::Entry<'_, &[u8]>) -> Result<()> {
+    fn add(&mut self, path: &str, entry: &tar::Entry<'_, impl Read>) -> Result<()> {
         let header = entry.header();
         let link = || {
             let name =
@@ -328,7 +415,9 @@ mod tests {
     use super::*;
 
     fn fault_of(bytes: &[u8]) -> String {
-        match Archive::parse(bytes) {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), bytes).unwrap();
+        match Archive::open(file.path()).and_then(|archive| archive.files()) {
             Ok(_) => panic!("it was read without a fault"),
             Err(fault) => format!("{fault:#}"),
         }

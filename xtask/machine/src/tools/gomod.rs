@@ -9,16 +9,17 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
 use semver::Version;
-use sha2::{Digest, Sha256};
 
 use crate::cache;
 use crate::command::{Command, CommandFailed};
+use crate::digest::Pieces;
+use crate::files::copy_folder;
 use crate::lock::Lock;
 use crate::pins;
 use crate::progress::Progress;
 use crate::surroundings::Surroundings;
 use crate::tools::{on_path, parse_version};
-use crate::workspace::{Workspace, copy_folder};
+use crate::workspace::Workspace;
 
 /// Programs built together from one folder of pins.
 #[derive(Debug)]
@@ -213,19 +214,17 @@ impl Module {
     /// # Panics
     /// Never: a missing file counts as empty, and the build will tell.
     pub fn key(&self, workspace: &Workspace, go: &Go) -> String {
-        let mut hash = Sha256::new();
+        let mut key = Pieces::new();
         for file in ["go.mod", "go.sum", "main.go"] {
             let bytes = std::fs::read(self.pins(workspace).join(file)).unwrap_or_default();
-            hash.update((bytes.len() as u64).to_le_bytes());
-            hash.update(bytes);
+            key.add_part(bytes);
         }
         let target = format!("{}-{}", std::env::consts::OS, std::env::consts::ARCH);
         let go = go.version.to_string();
         for text in [FLAGS, LINK, self.link, &go, &target].iter().chain(self.packages).chain(self.links) {
-            hash.update((text.len() as u64).to_le_bytes());
-            hash.update(text);
+            key.add_part(text);
         }
-        hash.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+        key.finish()[..16].to_owned()
     }
 
     fn place(&self, workspace: &Workspace, go: &Go) -> PathBuf {

@@ -16,23 +16,15 @@ use cyclonedx_bom::models::license::{LicenseChoice, Licenses};
 use cyclonedx_bom::models::metadata::Metadata as BomMetadata;
 use cyclonedx_bom::prelude::*;
 
-const SPECIFICATION: SpecVersion = SpecVersion::V1_5;
+use engine::image::Part;
+use engine::image::contract;
 
-/// A part of the image that cargo knows nothing of.
-#[derive(Debug, Clone)]
-pub struct Part {
-    pub name: String,
-    pub version: String,
-    /// SPDX expression.
-    pub license: String,
-    /// Package URL type: `deb`, `nix`, `generic`.
-    pub package_type: String,
-}
+const SPECIFICATION: SpecVersion = SpecVersion::V1_5;
 
 /// The bill, as JSON, of the counter compiled for `target` (`x86_64-unknown-linux-gnu`) and of `parts` beside it.
 ///
 /// Crates that are linked are `required`; those that only ran while it was built are `excluded`.
-pub fn bill(root: &Path, target: &str, parts: &[Part]) -> Result<String> {
+pub(super) fn bill(root: &Path, target: &str, parts: &[Part]) -> Result<String> {
     let metadata = MetadataCommand::new()
         .manifest_path(root.join("Cargo.toml"))
         .other_options(["--locked", "--filter-platform", target].map(str::to_owned))
@@ -42,7 +34,7 @@ pub fn bill(root: &Path, target: &str, parts: &[Part]) -> Result<String> {
     let counter = metadata
         .workspace_packages()
         .into_iter()
-        .find(|package| package.name.as_str() == super::contract::NAME)
+        .find(|package| package.name.as_str() == contract::NAME)
         .context("the workspace has no counter")?;
     let linked = graph.reachable(&counter.id, |package| !is_macro(package));
     let all = graph.reachable(&counter.id, |_| true);
