@@ -19,10 +19,12 @@ use crate::store::{Store, StoreError};
 /// How often a disk that failed is tried again when no visit comes to try it.
 const PROBE_EVERY: Duration = Duration::from_millis(250);
 
-/// The writer stops waiting for a crowd when nobody came for this long,
-const GATHER_PAUSE: Duration = Duration::from_millis(1);
-/// and after this long in any case.
-const GATHER_AT_MOST: Duration = Duration::from_millis(5);
+/// Nobody came for this long: the writer no longer waits for the rest of a crowd.
+const GATHER_PAUSE: Duration = Duration::from_micros(100);
+/// When nobody has visited for this long, the disk may be asked for more than the number.
+const PAUSE: Duration = Duration::from_millis(50);
+/// It is asked this often when visitors never pause.
+const SHOW_EVERY: Duration = Duration::from_secs(1);
 
 /// The number, for everyone in the process.
 #[derive(Clone, Debug)]
@@ -101,8 +103,7 @@ impl Counter {
             queue: Mutex::default(),
             arrived: Condvar::new(),
         });
-        let writer =
-            Writer { shared: shared.clone(), store, metrics, readiness, saved, failed: false, crowd: 0 };
+        let writer = Writer::new(shared.clone(), store, metrics, readiness, saved);
         thread::Builder::new()
             .name("writer".to_owned())
             .spawn(move || writer.run())
@@ -172,50 +173,118 @@ struct Writer {
     failed: bool,
     /// Whom the last write answered, and who was waiting by then: as many may be waiting again soon.
     crowd: usize,
+    /// How long it took.
+    took: Duration,
+    /// Something was written since the disk last rested.
+    busy: bool,
+    /// When `visits` itself was last synced.
+    shown: Instant,
+}
+
+/// What the writer does next.
+enum Work {
+    /// Writes for everyone who waited.
+    Save(VecDeque<Waiting>),
+    /// Tries a disk that failed.
+    Probe,
+    /// Lets `visits` itself be synced,
+    Show,
+    /// and lets go of the files.
+    Rest,
 }
 
 impl Writer {
+    fn new(
+        shared: Arc<Shared>,
+        store: Store,
+        metrics: Arc<Metrics>,
+        readiness: Arc<Readiness>,
+        saved: u64,
+    ) -> Self {
+        Self {
+            shared,
+            store,
+            metrics,
+            readiness,
+            saved,
+            failed: false,
+            crowd: 0,
+            took: Duration::ZERO,
+            busy: false,
+            shown: Instant::now(),
+        }
+    }
+
     fn run(mut self) {
-        while let Some(batch) = self.next_batch() {
-            self.save(batch);
+        while let Some(work) = self.next() {
+            match work {
+                Work::Save(batch) => self.save(batch),
+                Work::Probe => self.save(VecDeque::new()),
+                Work::Show => self.rest(Store::show),
+                Work::Rest => {
+                    self.busy = false;
+                    self.rest(Store::rest);
+                }
+            }
         }
         if self.failed {
             // Nobody was told about that batch: take it back if the disk lets us.
             self.save(VecDeque::new());
         }
-        tracing::info!(visits = self.saved, "the last visit is on disk");
+        match self.store.close() {
+            Ok(()) => tracing::info!(visits = self.saved, "the last visit is on disk"),
+            Err(error) => {
+                tracing::error!(error = %error.report(), visits = self.saved, "closed as after a cut")
+            }
+        }
         if let Some(finished) = self.shared.queue().finished.take() {
             let _ = finished.send(());
         }
     }
 
-    /// Everyone who waits; nobody, when it is time to try a failed disk again; `None` at the end.
-    fn next_batch(&self) -> Option<VecDeque<Waiting>> {
+    /// Waits until there is something to do; `None` at the end.
+    fn next(&self) -> Option<Work> {
         let mut queue = self.shared.queue();
+        if self.busy && !self.failed && self.shown.elapsed() > SHOW_EVERY {
+            return Some(Work::Show);
+        }
         if queue.waiting.is_empty() && !queue.closed {
-            queue = self.wait(queue, 1, self.failed.then_some(PROBE_EVERY));
+            let limit = if self.failed { Some(PROBE_EVERY) } else { self.busy.then_some(PAUSE) };
+            queue = self.wait(queue, 1, limit);
         }
         queue = self.gather(queue);
         queue.wake_at = 0;
-        let over = queue.waiting.is_empty() && queue.closed;
-        (!over).then(|| std::mem::take(&mut queue.waiting))
+        match (queue.waiting.is_empty(), queue.closed) {
+            (false, _) => Some(Work::Save(std::mem::take(&mut queue.waiting))),
+            (true, true) => None,
+            (true, false) if self.failed => Some(Work::Probe),
+            (true, false) => Some(Work::Rest),
+        }
     }
 
-    /// Waits for those who are on their way back, but for the last of them.
+    /// What may be done for the disk while nobody waits.
+    fn rest(&mut self, rest: fn(&mut Store) -> Result<(), StoreError>) {
+        self.shown = Instant::now();
+        if let Err(error) = rest(&mut self.store) {
+            self.fail(error);
+        }
+    }
+
+    /// Waits for those who are on their way back.
     ///
-    /// Who was just answered often comes straight back. Without this they would miss the write that
-    /// starts now and wait for it and for the next one, in ever smaller batches.
+    /// For half as long as a write takes, at most. Who was just answered often comes straight back. Without this they would miss the write that
+    /// starts now and wait for it and for the next one, in two crowds that take turns.
     /// A visitor alone is never made to wait: then the last write met nobody else.
     fn gather<'a>(&self, mut queue: MutexGuard<'a, Queue>) -> MutexGuard<'a, Queue> {
-        let enough = enough(self.crowd);
+        let Gathering { enough, pause, at_most } = Gathering::after(self.crowd, self.took);
         let started = Instant::now();
         let mut before = 0;
         while queue.waiting.len() > before && queue.waiting.len() < enough && !queue.closed {
-            let Some(left) = GATHER_AT_MOST.checked_sub(started.elapsed()) else {
+            let Some(left) = at_most.checked_sub(started.elapsed()) else {
                 break;
             };
             before = queue.waiting.len();
-            queue = self.wait(queue, enough, Some(left.min(GATHER_PAUSE)));
+            queue = self.wait(queue, enough, Some(left.min(pause)));
         }
         queue
     }
@@ -253,6 +322,8 @@ impl Writer {
             Ok(synced) => {
                 self.metrics.wrote(batch.len(), synced);
                 self.saved += batch.len() as u64;
+                self.took = synced.whole;
+                self.busy = true;
                 // Before the answers, too: afterwards who comes back would be counted twice.
                 self.crowd = batch.len() + self.shared.queue().waiting.len();
                 // Before the answers: a visitor who reads next must not see an older number.
@@ -261,21 +332,22 @@ impl Writer {
                 Others { waiting: batch, fate: Fate::Saved(first) }.tell();
             }
             Err(error) => {
-                let error = Arc::new(error);
-                self.metrics.disk_failed(&error);
-                self.fail(&error);
+                let error = self.fail(error);
                 Others { waiting: batch, fate: Fate::Refused(VisitError::NotSaved(error)) }.tell();
             }
         }
     }
 
     /// Tells the change for the worse once, not once per visit.
-    fn fail(&mut self, error: &Arc<StoreError>) {
-        let cause = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
+    fn fail(&mut self, error: StoreError) -> Arc<StoreError> {
+        let error = Arc::new(error);
+        self.metrics.disk_failed(&error);
+        let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
         if !std::mem::replace(&mut self.failed, true) {
             tracing::error!(%error, cause, next = error.next(), visits = self.saved, "visits are refused");
         }
         self.readiness.set_disk_fault(Some(format!("{error}: {cause}")));
+        error
     }
 
     fn recovered(&mut self) {
@@ -286,11 +358,21 @@ impl Writer {
     }
 }
 
-/// How many of a crowd a write waits for: seven in eight.
-/// While the disk works for those, the processor serves the rest, who then are the first of the next
-/// batch: neither waits for the other.
-fn enough(crowd: usize) -> usize {
-    crowd - crowd / 8
+/// For whom a write waits, and for how long.
+#[derive(Debug, PartialEq, Eq)]
+struct Gathering {
+    enough: usize,
+    /// Nobody came for so long: nobody will.
+    pause: Duration,
+    at_most: Duration,
+}
+
+impl Gathering {
+    /// After a write that met such a crowd and took so long.
+    fn after(crowd: usize, took: Duration) -> Self {
+        // Longer, and a processor that is quicker with the crowd than the disk with the write would stand still.
+        Self { enough: crowd, pause: GATHER_PAUSE, at_most: took / 2 }
+    }
 }
 
 impl Others {
@@ -329,6 +411,9 @@ impl Fate {
 }
 
 #[cfg(test)]
+mod crowd;
+
+#[cfg(test)]
 mod tests {
     use std::path::Path;
 
@@ -345,7 +430,7 @@ mod tests {
         });
         let metrics = Arc::new(Metrics::new(saved));
         let readiness = Arc::new(Readiness::new("/nowhere".into()));
-        Writer { shared, store, metrics, readiness, saved, failed: false, crowd: 0 }
+        Writer::new(shared, store, metrics, readiness, saved)
     }
 
     type Answered = oneshot::Receiver<Answer>;
@@ -387,15 +472,8 @@ mod tests {
         writer.save(batch);
         assert_eq!(writer.crowd, 8);
         // A crowd that has left is forgotten.
-        let batch = writer.next_batch().unwrap();
+        let Some(Work::Save(batch)) = writer.next() else { panic!("three are waiting") };
         writer.save(batch);
         assert_eq!(writer.crowd, 3);
-    }
-
-    #[test]
-    fn a_write_leaves_an_eighth_of_a_crowd_to_the_processor() {
-        for (crowd, expected) in [(0, 0), (1, 1), (2, 2), (7, 7), (8, 7), (16, 14), (256, 224)] {
-            assert_eq!(enough(crowd), expected, "a crowd of {crowd}");
-        }
     }
 }

@@ -48,7 +48,9 @@ impl AppError {
             Self::NotCounted(VisitError::NotSaved(_) | VisitError::Closed) | Self::Unready(_) => {
                 "try again in a moment"
             }
-            Self::NotCounted(VisitError::Full) => "put a smaller number into the file visits and restart",
+            Self::NotCounted(VisitError::Full) => {
+                "stop the counter, put a smaller number into the file visits, and start it"
+            }
         }
     }
 

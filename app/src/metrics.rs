@@ -85,13 +85,13 @@ impl Metrics {
         registry.register("write_batch_visits", "Visits that shared a write", metrics.batch.clone());
         registry.register_with_unit(
             "fsync",
-            "Writing and syncing the file",
+            "Writing and syncing the record",
             Unit::Seconds,
             metrics.file_sync.clone(),
         );
         registry.register_with_unit(
             "write",
-            "A whole write: file, rename, folder",
+            "A whole write: the record synced, and visits shows it",
             Unit::Seconds,
             metrics.write.clone(),
         );

@@ -49,7 +49,13 @@ pub fn run(settings: &Settings, router: Router, app: &App) -> Result<(), ServeEr
         .enable_all()
         .build()
         .map_err(|source| ServeError { step: "start the runtime".to_owned(), source })?;
-    let served = runtime.block_on(serve(settings, router, app));
+    let served = runtime.block_on(async {
+        let served = serve(settings, router, app).await;
+        if timeout(LAST_WRITE, app.counter.close()).await.is_err() {
+            tracing::error!("the disk hangs: visits that wait for it were neither answered nor counted");
+        }
+        served
+    });
     // A task that still waits for its client does not keep the process.
     runtime.shutdown_background();
     served
@@ -79,9 +85,6 @@ async fn serve(settings: &Settings, router: Router, app: &App) -> Result<(), Ser
     if timeout(LAST_ANSWERS, door.acquire_many(places as u32)).await.is_err() {
         let left = places - door.available_permits();
         tracing::warn!(connections = left, "closing on clients that do not read or do not finish asking");
-    }
-    if timeout(LAST_WRITE, app.counter.close()).await.is_err() {
-        tracing::error!("the disk hangs: visits that wait for it were neither answered nor counted");
     }
     Ok(())
 }

@@ -52,8 +52,9 @@ impl Volume {
         self.place.path().join("disk")
     }
 
-    pub(crate) fn remount(&self, mode: &str) {
-        run(Command::new("mount").args(["-o", &format!("remount,{mode}")]).arg(self.path())).unwrap();
+    /// Whether the system did it: not to read-only while a file is open for writing.
+    pub(crate) fn remount(&self, mode: &str) -> bool {
+        run(Command::new("mount").args(["-o", &format!("remount,{mode}")]).arg(self.path())).is_some()
     }
 
     /// Lets no write through, and does not refuse it either, as a disk that hangs; until dropped.
