@@ -1,4 +1,4 @@
-//! The counter under test: started, asked about itself, stopped.
+//! The counter under test: started, asked about itself, stopped; and Redis beside it, where there is one.
 
 use std::net::{SocketAddr, TcpListener};
 use std::ops::Sub;
@@ -12,6 +12,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use machine::command::{Command, Group};
+use machine::tools::on_path;
 
 /// Longer than any start takes.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -44,15 +45,23 @@ impl Sub for Writes {
 }
 
 impl Server {
-    pub(super) async fn start(binary: &Path, folder: &Path) -> Result<Self> {
+    pub(crate) async fn start(binary: &Path, folder: &Path) -> Result<Self> {
+        Self::with(binary, folder, &[]).await
+    }
+
+    /// With more variables than all have.
+    pub(crate) async fn with(binary: &Path, folder: &Path, variables: &[(&str, String)]) -> Result<Self> {
         // Free now; nobody else is likely to take it within milliseconds, and then the start says so.
         let address = TcpListener::bind(("127.0.0.1", 0))?.local_addr()?;
-        let command = Command::new(binary)
+        let mut command = Command::new(binary)
             .env("LISTEN", address.to_string())
             .env("DATA_DIR", folder)
             .env("UNREADY_FILE", folder.join("unready"))
             .env("DRAIN_MS", "0")
             .env("LOG", "warn");
+        for (name, value) in variables {
+            command = command.env(name, value);
+        }
         let started = Instant::now();
         let group = command.spawn(Stdio::null(), Stdio::inherit())?;
         loop {
@@ -93,18 +102,64 @@ impl Server {
             .with_context(|| format!("no {what} in {path}"))
     }
 
-    pub(super) async fn stop(mut self) -> Result<()> {
-        kill_process(self.pid()?, Signal::TERM).context("cannot stop the counter")?;
-        let ended = tokio::time::timeout(PATIENCE, self.group.child.wait()).await;
-        let status = ended.context("the counter did not end on SIGTERM")??;
-        ensure!(status.success(), "the counter ended with {status}");
-        Ok(())
+    pub(crate) async fn stop(mut self) -> Result<()> {
+        stop(&mut self.group, "the counter").await
     }
 
     fn pid(&self) -> Result<Pid> {
-        let id = self.group.child.id().and_then(|id| Pid::from_raw(id.cast_signed()));
-        id.context("the counter has ended")
+        pid(&self.group, "the counter")
     }
+}
+
+/// Redis, told to be as durable as the counter is. It writes below the same folder.
+pub(crate) struct Redis {
+    pub address: SocketAddr,
+    version: String,
+    group: Group,
+}
+
+impl Redis {
+    /// `None` where there is no `redis-server` on `PATH`.
+    pub(crate) async fn start(folder: &Path) -> Result<Option<Self>> {
+        let Some(binary) = on_path("redis-server").into_iter().next() else {
+            return Ok(None);
+        };
+        let printed = Command::new(&binary).arg("--version").deadline(PATIENCE).read().await?;
+        let version = printed.split("v=").nth(1).and_then(|rest| rest.split(' ').next()).unwrap_or("unknown");
+        let address = TcpListener::bind(("127.0.0.1", 0))?.local_addr()?;
+        let folder = folder.join("redis");
+        std::fs::create_dir_all(&folder)?;
+        let group = Command::new(&binary)
+            .args(["--bind", "127.0.0.1", "--port", &address.port().to_string(), "--dir"])
+            .arg(&folder)
+            .args(["--appendonly", "yes", "--appendfsync", "always", "--save", ""])
+            .spawn(Stdio::null(), Stdio::inherit())?;
+        let started = Instant::now();
+        while TcpStream::connect(address).await.is_err() {
+            ensure!(started.elapsed() < PATIENCE, "Redis was not ready within {PATIENCE:?}");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        Ok(Some(Self { address, version: version.to_owned(), group }))
+    }
+
+    /// Its version, once it has ended.
+    pub(crate) async fn stop(mut self) -> Result<String> {
+        stop(&mut self.group, "Redis").await?;
+        Ok(self.version)
+    }
+}
+
+async fn stop(group: &mut Group, name: &str) -> Result<()> {
+    kill_process(pid(group, name)?, Signal::TERM).with_context(|| format!("cannot stop {name}"))?;
+    let ended = tokio::time::timeout(PATIENCE, group.child.wait()).await;
+    let status = ended.with_context(|| format!("{name} did not end on SIGTERM"))??;
+    ensure!(status.success(), "{name} ended with {status}");
+    Ok(())
+}
+
+fn pid(group: &Group, name: &str) -> Result<Pid> {
+    let id = group.child.id().and_then(|id| Pid::from_raw(id.cast_signed()));
+    id.with_context(|| format!("{name} has ended"))
 }
 
 /// One question on a connection of its own; anything but a 200 is an error.
