@@ -170,7 +170,6 @@ fn one_rule_does_for_disks_from_twenty_microseconds_to_twenty_milliseconds() {
             let told = format!(
                 "{clients} clients, {disk_us} us: {visits:.0} visits/s, at once {eager:.0}; {slowest:.2}"
             );
-            println!("{told}");
             assert!(slowest < 1.3, "some wait far longer than others: {told}");
             // Where the processor alone decides, to wait for nobody would be a little better.
             assert!(visits > 0.65 * eager, "{told}");

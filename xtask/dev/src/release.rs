@@ -10,10 +10,10 @@ use serde_json::{Value, json};
 use xshell::{Shell, cmd};
 
 use cli::ReleaseArgs;
+use engine::Lab;
 use engine::image;
 use engine::image::Part;
 use engine::image::contract::{NAME, VERSION};
-use engine::lab::Lab;
 use machine::digest::sha256;
 use machine::exit::{BadInput, Exit};
 use machine::files::files_below;

@@ -13,11 +13,11 @@ use anyhow::{Context, Result, anyhow, ensure};
 use crate::checks::cargo_home::CargoHome;
 use crate::checks::{self, Outcome};
 use cli::TestArgs;
-use engine::evidence::Paths;
+use engine::Lab;
+use engine::Paths;
 use engine::image::verify_node::{self, Depth};
 use engine::image::{self, Builder};
-use engine::lab::Lab;
-use engine::lab::schema::schema;
+use engine::schema;
 use machine::command::Command;
 use machine::exit::Exit;
 use machine::print;
@@ -234,7 +234,7 @@ async fn cluster(
         }
     };
     tally.check(progress, "lab", whole).await;
-    for file in engine::lab::others(workspace) {
+    for file in engine::others(workspace) {
         let other = async {
             let (status, text) = lab(program, &["--keep", "--lab", &file.to_string_lossy()]).await?;
             ensure!(status == 0, "exit status {status} where 0 was expected\n{text}");

@@ -1,6 +1,6 @@
 //! A kubeconfig that answers: the lab's own kind cluster, or a context of the user's.
 
-pub mod kind;
+pub(crate) mod kind;
 mod context;
 mod kubectl;
 mod ready;
@@ -21,9 +21,9 @@ use setup::Environment;
 use machine::container::Engine;
 use setup::Kind;
 
-pub use context::context;
+pub(crate) use context::context;
 pub use ready::client;
-pub use shell::shell;
+pub(crate) use shell::shell;
 
 /// How the names of the variables begin that kubectl and Helm read settings from: `KUBECONFIG`, `KUBECTL_…`,
 /// `KUBE_FEATURE_…`; `HELM_NAMESPACE`, `HELM_DRIVER`, `HELM_KUBEASUSER` and all the others of `helm env`.
@@ -58,7 +58,11 @@ pub struct Cluster {
 ///
 /// # Errors
 /// kind fails, or the cluster is not ready in time.
-pub async fn up(workspace: &Workspace, environment: &Environment, progress: &Progress) -> Result<Cluster> {
+pub(crate) async fn up(
+    workspace: &Workspace,
+    environment: &Environment,
+    progress: &Progress,
+) -> Result<Cluster> {
     let kind = environment.kind()?.clone();
     kind.engine.prepare()?;
     let task = progress.start("cluster");
@@ -136,7 +140,7 @@ pub async fn down(workspace: &Workspace, progress: &Progress) -> Result<()> {
 ///
 /// # Errors
 /// The engine does not answer.
-pub async fn running(workspace: &Workspace, environment: &Environment) -> Result<Option<Cluster>> {
+pub(crate) async fn running(workspace: &Workspace, environment: &Environment) -> Result<Option<Cluster>> {
     let kind = environment.kind()?.clone();
     kind.engine.prepare()?;
     if remains::containers(&kind.engine).await?.is_empty() {
@@ -157,7 +161,7 @@ pub async fn running(workspace: &Workspace, environment: &Environment) -> Result
 ///
 /// # Errors
 /// The engine does not answer.
-pub async fn status(workspace: &Workspace, environment: &Environment) -> Result<(bool, String)> {
+pub(crate) async fn status(workspace: &Workspace, environment: &Environment) -> Result<(bool, String)> {
     let kind = environment.kind()?;
     if let Some(cluster) = running(workspace, environment).await? {
         let text = format!(

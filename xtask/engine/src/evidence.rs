@@ -3,16 +3,16 @@
 //! Only a run of the whole lab as shipped in which every claim holds refreshes what is committed; every other run writes
 //! under `target/lab`.
 
-pub mod grade;
-pub mod page;
-pub mod block;
-pub mod redact;
-pub mod stale;
-pub mod timeline_svg;
+pub(crate) mod grade;
+pub(crate) mod page;
+pub(crate) mod block;
+pub(crate) mod redact;
+pub(crate) mod stale;
+pub(crate) mod timeline_svg;
 mod lives;
 mod acts;
 mod table;
-pub mod summary;
+pub(crate) mod summary;
 mod junit;
 mod report;
 #[cfg(test)]
@@ -42,7 +42,7 @@ use model::spec::LabSpec;
 /// committed only for [`Keep::Committed`], and only where the redacted evidence differs from what is there.
 ///
 /// Faults of the page don't fail the write: the run is kept, and `cargo xtask docs` renders it once they are mended.
-pub fn write(paths: &Paths, lab: &LabSpec, record: Record, keep: Keep) -> Result<Written> {
+pub(crate) fn write(paths: &Paths, lab: &LabSpec, record: Record, keep: Keep) -> Result<Written> {
     let folder = match keep {
         Keep::Committed => Folder::committed(paths),
         Keep::Target => Folder::target(paths),
@@ -79,7 +79,7 @@ pub fn write(paths: &Paths, lab: &LabSpec, record: Record, keep: Keep) -> Result
 }
 
 /// Renders page and pictures again from the committed record, without a cluster.
-pub fn render(paths: &Paths, lab: &LabSpec) -> Result<Rendered> {
+pub(crate) fn render(paths: &Paths, lab: &LabSpec) -> Result<Rendered> {
     let folder = Folder::committed(paths);
     let record = folder.read_record()?;
     let rendering = Rendering::of(&folder, lab, &record)?;
@@ -90,7 +90,7 @@ pub fn render(paths: &Paths, lab: &LabSpec) -> Result<Rendered> {
 
 /// What `cargo xtask docs` would change, and what it could not mend; nothing when the committed evidence is that of
 /// this lab, to the letter.
-pub fn check(paths: &Paths, lab: &LabSpec) -> Result<Vec<Difference>> {
+pub(crate) fn check(paths: &Paths, lab: &LabSpec) -> Result<Vec<Difference>> {
     let folder = Folder::committed(paths);
     let record = folder.read_record()?;
     let shown = shown(&folder.folder, &paths.root);
@@ -137,7 +137,7 @@ fn stale(paths: &Paths, lab: &LabSpec, record: &Record) -> Vec<Difference> {
 }
 
 /// Where a fresh run and the committed one part, as diffs of their redacted texts.
-pub fn compare(paths: &Paths, fresh: &Record) -> Result<Vec<Difference>> {
+pub(crate) fn compare(paths: &Paths, fresh: &Record) -> Result<Vec<Difference>> {
     let committed = Folder::committed(paths).read_record()?;
     let old: BTreeMap<_, _> =
         redact::places(&committed).into_iter().map(|place| (place.name, place.text)).collect();
@@ -244,7 +244,7 @@ pub struct Written {
 
 /// What [`render`] did.
 #[derive(Debug)]
-pub struct Rendered {
+pub(crate) struct Rendered {
     /// Where the record is not one of this lab; a run mends it.
     pub stale: Vec<Difference>,
     /// What is wrong with the page; while something is, the page stays as it was.
@@ -255,7 +255,7 @@ pub struct Rendered {
 
 /// One place where the evidence is out of date.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Difference {
+pub(crate) struct Difference {
     /// Where and what.
     pub what: String,
     /// The unified diff, from what is there to what should be.
@@ -281,7 +281,7 @@ impl Difference {
 }
 
 /// Says where the committed evidence is out of date, and ends accordingly.
-pub fn tell(differences: &[Difference]) -> Exit {
+pub(crate) fn tell(differences: &[Difference]) -> Exit {
     for difference in differences {
         print::message(difference);
     }

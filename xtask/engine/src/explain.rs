@@ -19,7 +19,7 @@ use crate::values::render;
 ///
 /// # Errors
 /// [`BadInput`] for a workload that is not there or a chart that does not render; a cluster that can't be looked at.
-pub async fn explain(workspace: &Workspace, args: &ExplainArgs, progress: &Progress) -> Result<Exit> {
+pub(crate) async fn explain(workspace: &Workspace, args: &ExplainArgs, progress: &Progress) -> Result<Exit> {
     let (objects, looked_at) = match &args.chart {
         Some(chart) => {
             let helm = setup::helm(workspace, progress, false).await?;

@@ -20,7 +20,7 @@ use machine::workspace::Workspace;
 ///
 /// # Errors
 /// A lab that makes no sense, an experiment or a chart that isn't there, a chart named twice.
-pub fn subjects(workspace: &Workspace, args: &GradeArgs) -> Result<Vec<Subject>> {
+pub(crate) fn subjects(workspace: &Workspace, args: &GradeArgs) -> Result<Vec<Subject>> {
     let lab = Lab::of(workspace, args.run.lab.as_deref())?;
     let experiments = lab.choose(&args.run.only)?;
     let room = names::room(&lab.spec.lab, experiments.iter().map(|experiment| experiment.id.as_str()))?;
@@ -39,7 +39,7 @@ pub fn subjects(workspace: &Workspace, args: &GradeArgs) -> Result<Vec<Subject>>
 ///
 /// # Errors
 /// When stdout can't be written.
-pub fn conclude(
+pub(crate) fn conclude(
     workspace: &Workspace,
     args: &GradeArgs,
     subjects: &[Subject],

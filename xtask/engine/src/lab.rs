@@ -1,8 +1,8 @@
 //! The declared lab: its file as types, its expressions, its conditions, and the chart it is about.
 
-pub mod schema;
-pub mod release;
-pub mod target;
+pub(crate) mod schema;
+pub(crate) mod release;
+pub(crate) mod target;
 
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
@@ -16,7 +16,7 @@ use model::record::written;
 use model::spec::{Experiment, LabSpec};
 
 /// The lab that is run when none is named, and whose evidence is committed.
-pub const SHIPPED: &str = "docs/labs/statefulset.yaml";
+pub(crate) const SHIPPED: &str = "docs/labs/statefulset.yaml";
 
 /// A lab that was loaded and found sound.
 #[derive(Debug, Clone)]

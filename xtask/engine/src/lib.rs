@@ -3,16 +3,27 @@
 // Each knows only those above it.
 #[cfg(test)]
 mod fake;
-pub mod transient;
+mod transient;
 mod failed;
 pub mod image;
-pub mod cluster;
-pub mod lab;
-pub mod evidence;
-pub mod run;
-pub mod grade;
-pub mod values;
-pub mod explain;
+mod cluster;
+mod lab;
+mod evidence;
+mod run;
+mod grade;
+mod values;
+mod explain;
+
+pub use cluster::{client, down};
+pub use evidence::Paths;
+pub use evidence::grade::Outcome;
+pub use lab::schema::schema;
+pub use lab::{Lab, others};
+pub use run::journal::Finding;
+pub use run::namespaces::name as namespace_name;
+pub use run::subject::Subject;
+pub use run::timeline::Timeline;
+pub use run::watches::Watches;
 
 use std::time::Instant;
 
@@ -29,11 +40,9 @@ use machine::workspace::Workspace;
 use setup::Need;
 
 use crate::image::verify_node::{self, Depth};
-use crate::lab::Lab;
 use crate::run::course::Course;
-use crate::run::journal::{Finding, Journal};
+use crate::run::journal::Journal;
 use crate::run::session::Session;
-use crate::run::subject::Subject;
 
 /// Does what the command line asks of a lab.
 ///

@@ -1,19 +1,19 @@
 //! The experiments, side by side: each in a namespace of its own, watched from before its first step.
 
-pub mod session;
-pub mod course;
-pub mod subject;
-pub mod journal;
-pub mod bench;
+pub(crate) mod session;
+pub(crate) mod course;
+pub(crate) mod subject;
+pub(crate) mod journal;
+pub(crate) mod bench;
 mod screen;
-pub mod namespaces;
-pub mod steps;
+pub(crate) mod namespaces;
+pub(crate) mod steps;
 mod needs;
 mod room;
-pub mod timeline;
-pub mod ledger;
-pub mod wait;
-pub mod watches;
+pub(crate) mod timeline;
+pub(crate) mod ledger;
+pub(crate) mod wait;
+pub(crate) mod watches;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -52,7 +52,7 @@ const JOBS_PER_CORE: usize = 4;
 ///
 /// # Errors
 /// When the cluster can't be watched at all. A failing experiment is a result, not an error.
-pub async fn experiments(
+pub(crate) async fn experiments(
     subjects: &[Subject],
     Installed { access, targets, namespaces, owner }: &Installed,
     args: &RunArgs,

@@ -21,7 +21,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
 /// Pauses between attempts, each twice as long as the one before.
 #[derive(Debug)]
-pub struct Pauses {
+pub(crate) struct Pauses {
     next: Duration,
 }
 
@@ -33,13 +33,13 @@ impl Default for Pauses {
 
 impl Pauses {
     /// Lets the next pause pass.
-    pub async fn pause(&mut self) {
+    pub(crate) async fn pause(&mut self) {
         sleep(self.next).await;
         self.next = (self.next * 2).min(LONGEST_PAUSE);
     }
 
     /// Begins with the shortest again: something went well.
-    pub fn reset(&mut self) {
+    pub(crate) fn reset(&mut self) {
         *self = Self::default();
     }
 }
@@ -48,7 +48,7 @@ impl Pauses {
 ///
 /// # Errors
 /// The configuration can't be used.
-pub fn client(mut config: kube::Config) -> kube::Result<kube::Client> {
+pub(crate) fn client(mut config: kube::Config) -> kube::Result<kube::Client> {
     config.default_retry = false;
     kube::Client::try_from(config)
 }
@@ -57,7 +57,7 @@ pub fn client(mut config: kube::Config) -> kube::Result<kube::Client> {
 ///
 /// # Errors
 /// What does not pass, at once; what does, when it has not passed in time: then with the error seen last.
-pub async fn read<T, F>(what: &str, ask: impl Fn() -> F) -> Result<T>
+pub(crate) async fn read<T, F>(what: &str, ask: impl Fn() -> F) -> Result<T>
 where
     F: Future<Output = kube::Result<T>>,
 {
@@ -68,7 +68,7 @@ where
 ///
 /// # Errors
 /// As [`read`].
-pub async fn once<T, F>(what: &str, ask: impl Fn() -> F) -> Result<T>
+pub(crate) async fn once<T, F>(what: &str, ask: impl Fn() -> F) -> Result<T>
 where
     F: Future<Output = kube::Result<T>>,
 {
@@ -78,7 +78,7 @@ where
 
 /// Whether an error of the API server, or of the way to it, is one that passes by itself: it has too much to do,
 /// it failed in itself, or it can't be reached.
-pub fn passes(error: &kube::Error) -> bool {
+pub(crate) fn passes(error: &kube::Error) -> bool {
     match error {
         kube::Error::Api(status) => status.code == 429 || status.code >= 500,
         kube::Error::Service(_) | kube::Error::HyperError(_) | kube::Error::ReadEvents(_) => true,
@@ -91,7 +91,7 @@ pub fn passes(error: &kube::Error) -> bool {
 ///
 /// # Errors
 /// When it can't be started or does not end by its deadline.
-pub async fn output(command: &Command) -> Result<(Output, Vec<String>)> {
+pub(crate) async fn output(command: &Command) -> Result<(Output, Vec<String>)> {
     let (mut pauses, end) = (Pauses::default(), Instant::now() + PATIENCE);
     let mut before = Vec::new();
     loop {
@@ -106,7 +106,7 @@ pub async fn output(command: &Command) -> Result<(Output, Vec<String>)> {
 
 /// The error of a tool that ended with a status it should not have. Where the connection broke under one that
 /// changes something, it says that nobody knows what came of it.
-pub fn failed(command: &Command, output: Output) -> anyhow::Error {
+pub(crate) fn failed(command: &Command, output: Output) -> anyhow::Error {
     let unknown = broke(&output) && !verbs::only_reads(&command.argv());
     let error = anyhow::Error::new(command.failed(output));
     match unknown {
@@ -166,7 +166,7 @@ where
 }
 
 /// An error in the API server's own words, or with all the causes that its sentence leaves out.
-pub fn told(error: &kube::Error) -> String {
+pub(crate) fn told(error: &kube::Error) -> String {
     if let kube::Error::Api(status) = error {
         return format!("{} {}", status.code, status.message).trim_end().to_owned();
     }

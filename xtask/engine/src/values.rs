@@ -37,7 +37,7 @@ const MOST_VALUES: usize = 600;
 
 /// The values of a chart, and what each of them does.
 #[derive(Debug, Serialize)]
-pub struct Trace {
+pub(crate) struct Trace {
     /// What was set before anything was tried, because the chart renders no StatefulSet without.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub taken: Option<Taken>,
@@ -53,7 +53,7 @@ pub struct Trace {
 /// What makes the StatefulSet of a chart appear.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Taken {
+pub(crate) enum Taken {
     /// A values file that lies in the chart.
     File(String),
     /// A single value.
@@ -62,7 +62,7 @@ pub enum Taken {
 
 /// A value of a chart.
 #[derive(Debug, Clone, Serialize)]
-pub struct TracedValue {
+pub(crate) struct TracedValue {
     /// Where it stands: `image.tag`.
     pub path: String,
     /// What it is when nobody sets it; absent where only a template names it.
@@ -75,7 +75,7 @@ pub struct TracedValue {
 /// What a value does.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Effect {
+pub(crate) enum Effect {
     /// It drives these fields.
     Drives(Vec<Field>),
     /// It drives these fields once other values are set.
@@ -88,7 +88,7 @@ pub enum Effect {
 
 /// A field that labs speak of, and what drives it.
 #[derive(Debug, Serialize)]
-pub struct DrivenSetting {
+pub(crate) struct DrivenSetting {
     /// Its name.
     pub setting: &'static str,
     /// The values that drive it; none where it can only be changed on the object.
@@ -99,7 +99,7 @@ pub struct DrivenSetting {
 ///
 /// # Errors
 /// The machine has no Helm; the chart is none, or does not render.
-pub async fn values(workspace: &Workspace, args: &ValuesArgs, progress: &Progress) -> Result<Exit> {
+pub(crate) async fn values(workspace: &Workspace, args: &ValuesArgs, progress: &Progress) -> Result<Exit> {
     let helm = setup::helm(workspace, progress, args.setup).await?;
     let task = progress.start(args.chart.display().to_string());
     let began = Instant::now();
@@ -116,7 +116,7 @@ pub async fn values(workspace: &Workspace, args: &ValuesArgs, progress: &Progres
 ///
 /// # Errors
 /// [`BadInput`] for what is no chart, or does not render: in Helm's words.
-pub async fn render(helm: &Tool, chart: &Path, values: Option<&Path>) -> Result<Vec<Json>> {
+pub(crate) async fn render(helm: &Tool, chart: &Path, values: Option<&Path>) -> Result<Vec<Json>> {
     ChartFiles::read(chart).map_err(|error| BadInput(format!("{error:#}")))?;
     let rendered = Renderer::new(helm, chart, values)?.with(&Json::Null).await;
     rendered.map_err(|says| {
@@ -128,7 +128,7 @@ pub async fn render(helm: &Tool, chart: &Path, values: Option<&Path>) -> Result<
 ///
 /// # Errors
 /// [`BadInput`] for what is no chart, or does not render as it is.
-pub async fn trace(helm: &Tool, chart: &Path, values: Option<&Path>) -> Result<Trace> {
+pub(crate) async fn trace(helm: &Tool, chart: &Path, values: Option<&Path>) -> Result<Trace> {
     let files = ChartFiles::read(chart).map_err(|error| BadInput(format!("{error:#}")))?;
     let render = Renderer::new(helm, chart, values)?;
     let defaults =

@@ -8,10 +8,10 @@ use serde::Deserialize;
 
 use crate::checks::Outcome;
 use cli::RunArgs;
-use engine::evidence::grade;
-use engine::lab::{self, Lab};
-use engine::run::journal::Finding;
-use engine::run::subject::Subject;
+use engine::Finding;
+use engine::Lab;
+use engine::Outcome as Graded;
+use engine::Subject;
 use machine::exit::BadInput;
 use machine::files::copy_folder;
 use machine::progress::Progress;
@@ -99,7 +99,7 @@ pub(super) async fn run(
 /// The controls of every lab, each with its lab.
 fn all(workspace: &Workspace) -> Result<Vec<(Lab, Control)>> {
     let mut labs = vec![Lab::shipped(workspace)?];
-    for file in lab::others(workspace) {
+    for file in engine::others(workspace) {
         labs.push(Lab::of(workspace, Some(&file))?);
     }
     let mut all: Vec<(Lab, Control)> = vec![];
@@ -163,7 +163,7 @@ fn judge(control: &Control, finding: &Finding) -> Result<Outcome> {
             "should have failed: {green:?}\nshould have held: {beside:?}\nshould have been judged: {unjudged:?}\n{told}"
         );
     }
-    ensure!(written.grade.outcome == grade::Outcome::Fails, "the run is not told to have failed\n{told}");
+    ensure!(written.grade.outcome == Graded::Fails, "the run is not told to have failed\n{told}");
     for claim in &red {
         let mut failures = written.summary.failures.iter();
         let failure = failures.find(|failure| failure.claim.as_ref() == Some(claim));

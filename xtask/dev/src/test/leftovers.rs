@@ -5,7 +5,6 @@ use std::collections::BTreeSet;
 use anyhow::{Result, ensure};
 
 use crate::checks::Outcome;
-use engine::cluster;
 use machine::container::Engine;
 use machine::progress::Progress;
 use machine::workspace::Workspace;
@@ -33,7 +32,7 @@ pub(super) async fn check(
     before: &Before,
     progress: &Progress,
 ) -> Result<Outcome> {
-    cluster::down(workspace, progress).await?;
+    engine::down(workspace, progress).await?;
     let engine = &environment.kind()?.engine;
     let cluster = &engine.cluster;
     let ours = format!("label=io.x-k8s.kind.cluster={cluster}");

@@ -18,10 +18,9 @@ use tokio::task::JoinSet;
 
 use super::LAB_DEADLINE;
 use crate::checks::Outcome;
-use engine::cluster;
-use engine::run::namespaces;
-use engine::run::timeline::Timeline;
-use engine::run::watches::Watches;
+use engine::Timeline;
+use engine::Watches;
+use engine::namespace_name;
 use machine::command::Command;
 use machine::workspace::Workspace;
 use model::condition;
@@ -41,10 +40,10 @@ const READS: usize = 4;
 /// watches past the proxy: both must have seen the same.
 pub(super) async fn run(workspace: &Workspace, program: &Path) -> Result<Outcome> {
     let direct = Kubeconfig::read_from(workspace.kubeconfig())?;
-    let past = cluster::client(&workspace.kubeconfig()).await?;
+    let past = engine::client(&workspace.kubeconfig()).await?;
     let watches = Watches::open(&past).await?;
     // To the lab this cluster is one of somebody else's.
-    let namespace = namespaces::name("proxy", None, "cut", Some(&workspace.identity()));
+    let namespace = namespace_name("proxy", None, "cut", Some(&workspace.identity()));
     let seen = watches.timeline(&namespace);
     let (proxy, kubeconfig, context) = through_proxy(workspace, direct).await?;
     let lab = Command::new(program)
@@ -301,7 +300,7 @@ impl Drop for Counted {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use engine::lab::Lab;
+    use engine::Lab;
 
     #[test]
     fn its_lab_is_one() {

@@ -15,7 +15,7 @@ use setup::Environment;
 ///
 /// # Errors
 /// There is no such context, or its cluster does not answer or has no default StorageClass.
-pub async fn context(
+pub(crate) async fn context(
     workspace: &Workspace,
     environment: &Environment,
     name: &str,

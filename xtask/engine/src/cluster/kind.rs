@@ -13,7 +13,7 @@ use machine::workspace::Workspace;
 use setup::Kind;
 
 /// The label of the node that tells from what a cluster was made.
-pub const MADE_FROM: &str = "statefulset-lab/made-from";
+pub(crate) const MADE_FROM: &str = "statefulset-lab/made-from";
 
 /// kind's configuration file, as far as it is used here.
 #[derive(Debug, Serialize)]
@@ -56,7 +56,7 @@ ExecStartPre=/bin/sed -i 's/restrict_oom_score_adj = false/restrict_oom_score_ad
 const KUBELET_TAKES_CGROUP_V1: &str = "kind: KubeletConfiguration\nfailCgroupV1: false\n";
 
 /// What a cluster made now would be made from; part of its node's labels.
-pub fn fingerprint(kind: &Kind) -> String {
+pub(crate) fn fingerprint(kind: &Kind) -> String {
     let config = config(kind, Path::new(""), "");
     let parts = [&format!("{config:?}"), CONTAINERD_KEEPS_OOM_SCORES, kind.engine.name()];
     sha256(parts.concat().as_bytes())[..16].to_owned()
@@ -89,7 +89,7 @@ fn config(kind: &Kind, drop_in: &Path, fingerprint: &str) -> Config {
 ///
 /// # Errors
 /// kind fails; what the node said is in the logs.
-pub async fn create(kind: &Kind, workspace: &Workspace, on_line: impl FnMut(&str)) -> Result<()> {
+pub(crate) async fn create(kind: &Kind, workspace: &Workspace, on_line: impl FnMut(&str)) -> Result<()> {
     let dir = workspace.cache.join("cluster");
     let write = |name: &str, text: &str| -> Result<PathBuf> {
         let path = dir.join(name);
@@ -125,7 +125,7 @@ pub async fn create(kind: &Kind, workspace: &Workspace, on_line: impl FnMut(&str
 }
 
 /// Keeps what the node and its pods have said, as far as it can still be had, and tells where.
-pub async fn export_logs(kind: &Kind, workspace: &Workspace) -> PathBuf {
+pub(crate) async fn export_logs(kind: &Kind, workspace: &Workspace) -> PathBuf {
     let logs = workspace.logs().join("node");
     let export = kind.command().args(["export", "logs", "--name", &kind.engine.cluster]).arg(&logs);
     let _ = export.deadline(Duration::from_secs(60)).output().await;
@@ -133,7 +133,7 @@ pub async fn export_logs(kind: &Kind, workspace: &Workspace) -> PathBuf {
 }
 
 /// Writes the kubeconfig of the running cluster, if there is one.
-pub async fn export_kubeconfig(kind: &Kind, workspace: &Workspace) -> bool {
+pub(crate) async fn export_kubeconfig(kind: &Kind, workspace: &Workspace) -> bool {
     let exported = kind
         .command()
         .args(["export", "kubeconfig", "--name", &kind.engine.cluster, "--kubeconfig"])

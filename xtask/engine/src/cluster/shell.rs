@@ -17,7 +17,7 @@ use setup::Need;
 ///
 /// # Errors
 /// No cluster of ours runs, or there is no shell.
-pub async fn shell(workspace: &Workspace, progress: &Progress) -> Result<Exit> {
+pub(crate) async fn shell(workspace: &Workspace, progress: &Progress) -> Result<Exit> {
     let environment = setup::ensure(workspace, progress, Need::OwnCluster, None, false).await?;
     let Some(cluster) = running(workspace, &environment).await? else {
         bail!("the lab's cluster is not running\nnext: cargo xtask cluster up, or cargo xtask lab --keep");

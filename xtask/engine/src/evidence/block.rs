@@ -14,7 +14,7 @@ const SHOWN_CHARS: usize = 160;
 
 /// What a block shows.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Selector {
+pub(crate) enum Selector {
     /// `run EXPERIMENT/STEP`: the commands of a step and what they printed.
     Run {
         /// Id of the experiment.
@@ -85,7 +85,7 @@ impl fmt::Display for Selector {
 
 impl Selector {
     /// The experiment it shows something of.
-    pub fn experiment(&self) -> Option<&String> {
+    pub(crate) fn experiment(&self) -> Option<&String> {
         match self {
             Self::Run { experiment, .. } | Self::Rest(experiment) | Self::Claims(experiment) => {
                 Some(experiment)
@@ -96,7 +96,7 @@ impl Selector {
     }
 
     /// Whether the lab has what it names.
-    pub fn check(&self, lab: &LabSpec) -> Result<(), Wrong> {
+    pub(crate) fn check(&self, lab: &LabSpec) -> Result<(), Wrong> {
         let Some(id) = self.experiment() else {
             return Ok(());
         };
@@ -120,7 +120,7 @@ impl Selector {
 }
 
 /// A run and what a block needs beside it.
-pub struct Source<'a> {
+pub(crate) struct Source<'a> {
     /// The run.
     pub record: &'a Record,
     /// Its points.
@@ -133,7 +133,7 @@ pub struct Source<'a> {
 
 impl Source<'_> {
     /// The Markdown of a block.
-    pub fn content(&self, selector: &Selector) -> String {
+    pub(crate) fn content(&self, selector: &Selector) -> String {
         let experiment = |id: &str| self.record.experiments.iter().find(|experiment| experiment.id == id);
         let content = match selector {
             Selector::Rubric => Some(rubric(self.grade)),
@@ -195,7 +195,7 @@ impl Source<'_> {
 }
 
 /// The points as a Markdown table.
-pub fn rubric(grade: &Grade) -> String {
+pub(crate) fn rubric(grade: &Grade) -> String {
     let share = |(earned, of): (usize, usize)| {
         if of == 0 { "–".to_owned() } else { format!("{earned} of {of}") }
     };
@@ -225,7 +225,7 @@ pub fn rubric(grade: &Grade) -> String {
 }
 
 /// The word for a verdict, with a sign for those who skim.
-pub fn verdict(verdict: Verdict) -> &'static str {
+pub(crate) fn verdict(verdict: Verdict) -> &'static str {
     match verdict {
         Verdict::Holds => "✔ holds",
         Verdict::Fails => "✘ **fails**",
@@ -293,7 +293,7 @@ pub(super) fn console(commands: &[&CommandRecord]) -> String {
 }
 
 /// A command as one types it, and what came: output, complaints, and the status when it is not 0.
-pub fn console_text(command: &CommandRecord) -> String {
+pub(crate) fn console_text(command: &CommandRecord) -> String {
     // A request of the lab's own is no command of a shell.
     let prompt = if command.argv.first().is_some_and(|it| it == "GET") { "" } else { "$ " };
     let mut out = format!("{prompt}{}\n", command_line(&command.argv));

@@ -9,7 +9,7 @@ use model::spec::LabSpec;
 
 /// What is wrong with each heading of the page, if anything; a heading that is not in here is not on the page.
 /// Keys are lower-case.
-pub type Headings = BTreeMap<String, Option<String>>;
+pub(crate) type Headings = BTreeMap<String, Option<String>>;
 
 /// Points of a run against the whole rubric of its lab.
 ///
@@ -17,7 +17,7 @@ pub type Headings = BTreeMap<String, Option<String>>;
 /// equally by the headings it asks for; a heading earns its share when it stands on the page with something
 /// under it and no block under it is at fault. What is skipped because it does not apply counts neither way.
 /// Without `headings` nobody looked at a page.
-pub fn grade<'a>(lab: &LabSpec, record: &Record, headings: impl Into<Option<&'a Headings>>) -> Grade {
+pub(crate) fn grade<'a>(lab: &LabSpec, record: &Record, headings: impl Into<Option<&'a Headings>>) -> Grade {
     let headings = headings.into();
     let criteria: Vec<_> = lab
         .rubric
@@ -196,7 +196,7 @@ fn heading_item(heading: &str, share: f64, headings: Option<&Headings>) -> Item 
 }
 
 /// What became of a run as a whole: an experiment that broke fails it, whatever its claims.
-pub fn outcome(record: &Record) -> Outcome {
+pub(crate) fn outcome(record: &Record) -> Outcome {
     let mut claims = record.experiments.iter().flat_map(|experiment| &experiment.claims);
     if record.broke.is_some() {
         Outcome::Broke

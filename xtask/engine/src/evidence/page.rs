@@ -20,7 +20,7 @@ use model::spec::{LabSpec, Step};
 
 /// A page taken apart.
 #[derive(Debug, Clone)]
-pub struct Page {
+pub(crate) struct Page {
     /// The path as messages show it.
     path: String,
     parts: Vec<Part>,
@@ -50,7 +50,7 @@ impl fmt::Display for Fault {
 
 /// A block of the page.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Block {
+pub(crate) struct Block {
     /// Line of its first marker, counted from one.
     pub line: usize,
     /// What it shows, as it stands in the marker.
@@ -77,17 +77,17 @@ struct Heading {
 
 impl Page {
     /// Takes a page apart; what is wrong with its markers is found in [`Page::faults`].
-    pub fn parse(path: &str, text: &str) -> Self {
+    pub(crate) fn parse(path: &str, text: &str) -> Self {
         Parser::new(path).run(text)
     }
 
     /// The path as messages show it.
-    pub fn path(&self) -> &str {
+    pub(crate) fn path(&self) -> &str {
         &self.path
     }
 
     /// The blocks from top to bottom.
-    pub fn blocks(&self) -> impl Iterator<Item = &Block> {
+    pub(crate) fn blocks(&self) -> impl Iterator<Item = &Block> {
         self.parts.iter().filter_map(|part| match part {
             Part::Block(block) => Some(block),
             Part::Prose(_) => None,
@@ -96,7 +96,7 @@ impl Page {
 
     /// Everything wrong with the page, line by line: markers, hand edits, blocks that name nothing in the lab, verdicts
     /// that no block shows, and, given a run, steps whose output no block shows.
-    pub fn faults(&self, lab: &LabSpec, record: Option<&Record>) -> Vec<Fault> {
+    pub(crate) fn faults(&self, lab: &LabSpec, record: Option<&Record>) -> Vec<Fault> {
         let mut faults = self.faults.clone();
         for block in self.blocks() {
             if let Err((what, next)) =
@@ -114,7 +114,7 @@ impl Page {
     }
 
     /// The page with every block filled anew.
-    pub fn filled(&self, mut content: impl FnMut(&Selector) -> String) -> String {
+    pub(crate) fn filled(&self, mut content: impl FnMut(&Selector) -> String) -> String {
         let mut out = String::new();
         for part in &self.parts {
             match part {
@@ -129,7 +129,7 @@ impl Page {
     }
 
     /// The headings of the page and what is wrong under each.
-    pub fn headings(&self, faults: &[Fault]) -> Headings {
+    pub(crate) fn headings(&self, faults: &[Fault]) -> Headings {
         let mut found = Headings::new();
         for (place, heading) in self.headings.iter().enumerate() {
             let after = self.headings[place + 1..].iter().find(|next| next.level <= heading.level);

@@ -33,7 +33,7 @@ use model::text::{self, command_line};
 
 /// One place of the evidence and its redacted text: what two runs are compared by.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Place {
+pub(crate) struct Place {
     /// Where: `run`, `experiment persistence`, `step persistence/before`, `claims of persistence`.
     pub name: String,
     /// The redacted text.
@@ -44,7 +44,7 @@ pub struct Place {
 ///
 /// Left out are durations, the timeline (its order is what claims judge) and every version but that of
 /// Kubernetes without its patch: another build of the same program proves the same.
-pub fn places(record: &Record) -> Vec<Place> {
+pub(crate) fn places(record: &Record) -> Vec<Place> {
     let mut run = format!("lab {} · {}\n", record.lab, record.title);
     if let Some(version) = record.versions.get("kubernetes") {
         run += &format!("kubernetes {}\n", version.splitn(3, '.').take(2).collect::<Vec<_>>().join("."));
@@ -100,7 +100,7 @@ fn experiment_places(experiment: &ExperimentRecord, places: &mut Vec<Place>) {
 
 /// Redacts the texts of one experiment, remembering the numbers it gave.
 #[derive(Debug, Default)]
-pub struct Redactor {
+pub(crate) struct Redactor {
     /// Whether every number is 0: to compare what has none yet.
     unnumbered: bool,
     uids: HashMap<String, usize>,
@@ -109,7 +109,7 @@ pub struct Redactor {
 
 impl Redactor {
     /// The text with marks in place of what differs from run to run, the columns of its tables aligned anew.
-    pub fn text(&mut self, text: &str) -> String {
+    pub(crate) fn text(&mut self, text: &str) -> String {
         let lines: Vec<&str> = text.lines().collect();
         let mut out = String::new();
         let mut at = 0;

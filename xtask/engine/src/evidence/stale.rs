@@ -8,7 +8,7 @@ use model::spec::{Experiment, LabSpec, Step};
 
 /// Where a record and a lab part.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Stale {
+pub(crate) struct Stale {
     /// What is different.
     pub what: String,
     /// Where to look.
@@ -17,7 +17,7 @@ pub struct Stale {
 
 /// A line of one of the two files.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Place {
+pub(crate) enum Place {
     /// In the lab file.
     Lab(Mark),
     /// In the record.
@@ -26,7 +26,7 @@ pub enum Place {
 
 /// What a line begins with.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Mark {
+pub(crate) enum Mark {
     /// A key.
     Key(&'static str),
     /// The id of an experiment.
@@ -37,7 +37,7 @@ pub enum Mark {
 
 impl Mark {
     /// Its line in YAML or indented JSON, counted from one: good enough to lead an author there.
-    pub fn line(&self, text: &str) -> Option<usize> {
+    pub(crate) fn line(&self, text: &str) -> Option<usize> {
         let (after, wanted) = match self {
             Self::Key(key) => ("", format!("{key}:")),
             Self::Experiment(id) => ("experiments:", format!("id: {id}")),
@@ -57,7 +57,7 @@ impl Mark {
 
 /// What the record lacks or has too much, a sentence each; none when the record is a run of the whole lab as it
 /// stands. A record like that is mended by a run, not by hand.
-pub fn differences(lab: &LabSpec, record: &Record) -> Vec<Stale> {
+pub(crate) fn differences(lab: &LabSpec, record: &Record) -> Vec<Stale> {
     let mut found = Vec::new();
     let top = |key| Place::Lab(Mark::Key(key));
     let mut tell = |what: String, place: Place| found.push(Stale { what, place });
@@ -93,13 +93,13 @@ pub fn differences(lab: &LabSpec, record: &Record) -> Vec<Stale> {
 }
 
 /// SHA-256 of the experiment as the lab file declares it, in hexadecimal. Comments and layout don't count.
-pub fn digest(experiment: &Experiment) -> String {
+pub(crate) fn digest(experiment: &Experiment) -> String {
     let declared = serde_json::to_vec(experiment).expect("an experiment is plain data");
     sha256(&declared)
 }
 
 /// The values a step of the lab asks for, each with its path: `updateStrategy.partition: 1`.
-pub fn values(step: &Step) -> Vec<String> {
+pub(crate) fn values(step: &Step) -> Vec<String> {
     let (Step::Install(install) | Step::Upgrade(install)) = step else {
         return Vec::new();
     };

@@ -12,7 +12,7 @@ use model::record::{ExperimentRecord, Record};
 use model::text::{escaped, shortened};
 
 /// The picture of one experiment.
-pub fn experiment(experiment: &ExperimentRecord) -> String {
+pub(crate) fn experiment(experiment: &ExperimentRecord) -> String {
     let lanes = lanes(&experiment.timeline, experiment.duration_ms);
     let acts = acts(experiment);
     let mut canvas = Canvas::new(&format!("timeline-{}", experiment.id), experiment.duration_ms, &lanes);
@@ -37,7 +37,7 @@ pub fn experiment(experiment: &ExperimentRecord) -> String {
 }
 
 /// The picture of a whole run: every experiment with its pods, on one axis.
-pub fn run(record: &Record) -> String {
+pub(crate) fn run(record: &Record) -> String {
     let mut all = Vec::new();
     for experiment in &record.experiments {
         let mut lanes = lanes(&experiment.timeline, experiment.duration_ms);

@@ -72,7 +72,7 @@ impl Release {
 }
 
 /// `over` laid over `base`: maps are merged, everything else is replaced.
-pub fn merge(base: &mut Values, over: &Values) {
+pub(crate) fn merge(base: &mut Values, over: &Values) {
     for (key, value) in over {
         merge_value(base.entry(key.clone()).or_insert(Json::Null), value);
     }

@@ -34,7 +34,7 @@ pub struct Access {
 }
 
 /// The workbench of one experiment.
-pub struct Bench<'a> {
+pub(crate) struct Bench<'a> {
     /// The way into the cluster.
     pub access: &'a Access,
     /// The chart under test and the names of its parts.
@@ -57,7 +57,7 @@ impl Bench<'_> {
     /// The variables that an expression reads: of what was recorded, `target`, and the watched objects.
     ///
     /// Only those, for a condition is judged anew at every change.
-    pub fn scope(&self, expression: &Expression) -> Scope {
+    pub(crate) fn scope(&self, expression: &Expression) -> Scope {
         let names = expression.variables();
         let mut scope = self.timeline.variables(names);
         scope.extend(self.named(names));
@@ -65,7 +65,7 @@ impl Bench<'_> {
     }
 
     /// Whether all that an expression reads was recorded by steps. What is watched goes on changing.
-    pub fn has_recorded(&self, expression: &Expression) -> bool {
+    pub(crate) fn has_recorded(&self, expression: &Expression) -> bool {
         let mut names = expression.variables().iter();
         names.all(|name| name == "target" || self.recorded.contains_key(name))
     }
@@ -86,7 +86,7 @@ impl Bench<'_> {
     ///
     /// # Errors
     /// An expression in it that has no value.
-    pub fn text(&self, text: &Compiled<Template>) -> Result<String> {
+    pub(crate) fn text(&self, text: &Compiled<Template>) -> Result<String> {
         self.filled(text, Template::render)
     }
 
@@ -94,7 +94,7 @@ impl Bench<'_> {
     ///
     /// # Errors
     /// An expression in it that has no value, and a value that would be an option.
-    pub fn words(&self, line: &Compiled<CommandLine>) -> Result<Vec<String>> {
+    pub(crate) fn words(&self, line: &Compiled<CommandLine>) -> Result<Vec<String>> {
         self.filled(line, CommandLine::render)
     }
 
@@ -114,7 +114,7 @@ impl Bench<'_> {
     ///
     /// # Errors
     /// As [`Bench::text`], and a text that came to something that is no name.
-    pub fn pods(&self, named: &[Compiled<Template>]) -> Result<Vec<String>> {
+    pub(crate) fn pods(&self, named: &[Compiled<Template>]) -> Result<Vec<String>> {
         if !named.is_empty() {
             let pod = |text: &Compiled<Template>| {
                 let name = self.text(text)?;
@@ -139,7 +139,7 @@ impl Bench<'_> {
     ///
     /// # Errors
     /// When it can't run or does not end in time.
-    pub async fn run(&mut self, command: Command) -> Result<Output> {
+    pub(crate) async fn run(&mut self, command: Command) -> Result<Output> {
         let mut outputs = self.run_all(vec![command]).await?;
         outputs.pop().context("one command has one output")
     }
@@ -148,7 +148,7 @@ impl Bench<'_> {
     ///
     /// # Errors
     /// When one can't run or does not end in time.
-    pub async fn run_all(&mut self, commands: Vec<Command>) -> Result<Vec<Output>> {
+    pub(crate) async fn run_all(&mut self, commands: Vec<Command>) -> Result<Vec<Output>> {
         let (tools, ledger) = (&self.access.tools, &self.timeline.ledger);
         let entry = Entry { commands: &commands, into: &mut self.commands, states: Mutex::default() };
         let runs = commands.iter().enumerate().map(|(at, command)| {
@@ -168,12 +168,12 @@ impl Bench<'_> {
     }
 
     /// `kubectl` in the experiment's namespace.
-    pub fn kubectl(&self) -> Command {
+    pub(crate) fn kubectl(&self) -> Command {
         self.access.kubectl.clone().args(["--namespace", &self.namespace])
     }
 
     /// `helm` in the experiment's namespace, as the release's user.
-    pub fn helm(&self) -> Command {
+    pub(crate) fn helm(&self) -> Command {
         self.target.release.helm(&self.access.helm).args(["--namespace", &self.namespace])
     }
 
@@ -182,7 +182,7 @@ impl Bench<'_> {
     ///
     /// # Errors
     /// When the API server does not answer, or the watches do not catch up.
-    pub async fn settle(&self) -> Result<()> {
+    pub(crate) async fn settle(&self) -> Result<()> {
         let sets: Api<StatefulSet> = Api::namespaced(self.access.client.clone(), &self.namespace);
         let deployments: Api<Deployment> = Api::namespaced(self.access.client.clone(), &self.namespace);
         let all = ListParams::default();
@@ -255,7 +255,7 @@ impl Drop for Entry<'_> {
 }
 
 /// What is kept of a command.
-pub fn record_of(command: &Command, output: &Output) -> CommandRecord {
+pub(crate) fn record_of(command: &Command, output: &Output) -> CommandRecord {
     CommandRecord {
         argv: command.argv(),
         status: output.status,
@@ -267,6 +267,6 @@ pub fn record_of(command: &Command, output: &Output) -> CommandRecord {
 }
 
 /// What expressions see of a command.
-pub fn seen(output: &Output) -> Json {
+pub(crate) fn seen(output: &Output) -> Json {
     json!({"status": output.status, "stdout": output.stdout, "stderr": output.stderr})
 }

@@ -22,7 +22,7 @@ use model::text::command_line;
 ///
 /// # Errors
 /// What failed, on which object, and what was seen last.
-pub async fn perform(step: &Step, bench: &mut Bench<'_>) -> Result<Json> {
+pub(crate) async fn perform(step: &Step, bench: &mut Bench<'_>) -> Result<Json> {
     match step {
         Step::Install(step) => install::install(step, bench).await,
         Step::Upgrade(step) => install::install(step, bench).await,
@@ -40,7 +40,7 @@ pub async fn perform(step: &Step, bench: &mut Bench<'_>) -> Result<Json> {
 /// What a person who watches is told of a step, and how long it may take: `await ready(pods["counter-0"])`.
 ///
 /// A text that can't be filled in yet is told as it stands: the step itself will say what is wrong with it.
-pub fn told(step: &Step, bench: &Bench<'_>) -> (String, Option<Duration>) {
+pub(crate) fn told(step: &Step, bench: &Bench<'_>) -> (String, Option<Duration>) {
     let text = |text: &Compiled<Template>| bench.text(text).unwrap_or_else(|_| text.text().to_owned());
     let line = |line: &Compiled<CommandLine>| {
         bench.words(line).map_or_else(|_| line.text().to_owned(), |words| command_line(&words))

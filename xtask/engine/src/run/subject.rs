@@ -187,7 +187,7 @@ impl Subject {
 ///
 /// # Errors
 /// [`BadInput`] for one that can't be read or holds no map.
-pub fn values_of(file: Option<&Path>) -> Result<Values> {
+pub(crate) fn values_of(file: Option<&Path>) -> Result<Values> {
     let Some(file) = file else { return Ok(Values::new()) };
     let shown = file.display();
     let text = std::fs::read_to_string(file)

@@ -15,7 +15,7 @@ const EVENTS_SHOWN: usize = 6;
 
 /// Something that was done, after which something is awaited.
 #[derive(Debug, Clone, Copy)]
-pub struct Act {
+pub(crate) struct Act {
     /// When it began.
     pub began: Instant,
     /// When it had been done.
@@ -24,14 +24,14 @@ pub struct Act {
 
 impl Act {
     /// Something that was done in no time.
-    pub fn at(moment: Instant) -> Self {
+    pub(crate) fn at(moment: Instant) -> Self {
         Self { began: moment, ended: moment }
     }
 }
 
 /// A wait.
 #[derive(Debug, Clone, Copy)]
-pub struct Wait<'a> {
+pub(crate) struct Wait<'a> {
     /// What the watches see.
     pub timeline: &'a Timeline,
     /// What is awaited, for the error.
@@ -51,7 +51,7 @@ impl Wait<'_> {
     /// # Errors
     /// At the deadline, and as soon as the wait has become hopeless: with what was awaited, what was seen last, and
     /// the events that explain it.
-    pub async fn until(
+    pub(crate) async fn until(
         self,
         mut condition: impl FnMut() -> Result<bool, String>,
         last_seen: impl Fn() -> String,

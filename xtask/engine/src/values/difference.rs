@@ -7,7 +7,7 @@ use serde_json::Value as Json;
 
 /// A field of an object.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-pub struct Field {
+pub(crate) struct Field {
     /// Kind of the object.
     pub kind: String,
     /// Its name.
