@@ -348,6 +348,7 @@ mod tests {
     use crate::run::timeline::Timeline;
     use machine::command::Command;
     use machine::workspace::Workspace;
+    use model::kinds::Kind;
     use model::spec::Values;
     use std::os::unix::fs::PermissionsExt;
     use std::path::Path;
@@ -448,6 +449,64 @@ case $3 in get) ;; *) sleep 60 ;; esac
         assert_eq!(steps[1].error, Some(Why::Deadline { limit_s: 1 }.into()));
         let ran = &steps[1].commands[0];
         assert!(ran.argv.ends_with(&["wait".to_owned(), "pods".to_owned()]) && ran.status == -1, "{ran:?}");
+    }
+
+    #[tokio::test]
+    async fn what_changes_something_is_the_act_that_later_waits_look_back_to() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut target = Target::pretended();
+        target.release.values_dir = folder.path().into();
+        let access = Access {
+            helm: Command::new("true"),
+            ..access(&Fake::serving(|_, _| None), Command::new("true"))
+        };
+        let mut bench = bench(&access, &target);
+        let (install, uninstall) = (json!({"install": {}}), json!({"uninstall": {"timeout_s": 600}}));
+        for step in [install, json!({"run": {"command": "kubectl delete pod counter-0"}}), uninstall] {
+            let asked = Instant::now();
+            steps::perform(&serde_json::from_value(step.clone()).unwrap(), &mut bench).await.unwrap();
+            assert!(bench.act.began >= asked && bench.act.ended > bench.act.began, "{step}");
+        }
+        let uninstalled = &bench.commands[2].argv;
+        assert!(uninstalled.contains(&"--timeout=600s".to_owned()), "{uninstalled:?}");
+    }
+
+    #[tokio::test]
+    async fn waiting_for_the_watches_or_for_pods_to_go_is_never_hopeless() {
+        let set = json!({"metadata": {"name": "counter", "resourceVersion": "7"}});
+        let listed = json!({"kind": "List", "metadata": {"resourceVersion": "7"}, "items": [set.clone()]});
+        let fake =
+            Fake::serving(move |_, path| path.ends_with("/statefulsets").then(|| (200, listed.clone())));
+        let access = Access { helm: Command::new("true"), ..access(&fake, Command::new("true")) };
+        let target = Target::pretended();
+        let mut bench = bench(&access, &target);
+        let timeline = Arc::clone(&bench.timeline);
+        let labels = json!({"app.kubernetes.io/instance": "r"});
+        let waiting = json!({"waiting": {"reason": "ImagePullBackOff", "message": "nope"}});
+        let stuck = json!({"metadata": {"name": "counter-0", "uid": "p", "labels": labels},
+            "status": {"containerStatuses": [{"state": waiting}]}});
+        // Each wait sees the pod that can't run once more, after its act, before it sees what it waits for.
+        timeline.applied(Kind::Pod, stuck.clone());
+        let pause = || tokio::time::sleep(Duration::from_millis(200));
+        let watched = async {
+            pause().await;
+            timeline.applied(Kind::Pod, stuck.clone());
+            pause().await;
+            timeline.applied(Kind::StatefulSet, set.clone());
+        };
+        let step = json!({"run": {"command": "kubectl delete pod counter-0"}});
+        let step = serde_json::from_value(step).unwrap();
+        let (settled, ()) = tokio::join!(steps::perform(&step, &mut bench), watched);
+        settled.unwrap();
+        let watched = async {
+            pause().await;
+            timeline.applied(Kind::Pod, stuck.clone());
+            pause().await;
+            timeline.deleted(Kind::Pod, &stuck);
+        };
+        let step = serde_json::from_value(json!({"uninstall": {}})).unwrap();
+        let (gone, ()) = tokio::join!(steps::perform(&step, &mut bench), watched);
+        gone.unwrap();
     }
 
     #[tokio::test]

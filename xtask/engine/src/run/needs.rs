@@ -85,6 +85,7 @@ fn set(object: &mut Json, field: &str, value: Json) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fake::Fake;
 
     #[test]
     fn what_is_no_group_version_and_kind_never_becomes_a_path() {
@@ -101,6 +102,17 @@ mod tests {
         for kind in ["", "../secrets", "Pod/x", "pods?"] {
             assert!(!sound("v1", kind), "{kind}");
         }
+    }
+
+    #[tokio::test]
+    async fn an_object_that_the_api_can_have_none_of_is_not_tried() {
+        let fake = Fake::serving(|_, _| None);
+        let rendered = json!({"apiVersion": "../v1", "kind": "StatefulSet", "metadata": {"name": "counter"}});
+        let target = Target { objects: vec![rendered], ..Target::pretended() };
+        let need = Need { kind: "StatefulSet".to_owned(), field: "spec.x".to_owned(), value: json!(1) };
+        let refused = unmet(&[need], &target, &fake.client(), "lab").await.map_err(|error| error.to_string());
+        assert_eq!(fake.asked(""), Vec::<String>::new());
+        assert!(refused.as_ref().is_err_and(|error| error.contains("can have none of")), "{refused:?}");
     }
 
     #[test]

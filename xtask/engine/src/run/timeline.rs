@@ -539,7 +539,7 @@ mod tests {
         timeline.applied(kind, set("7"));
         assert!(timeline.reached(kind, "counter", 7));
         timeline.deleted(kind, &set("9"));
-        assert!(timeline.reached(kind, "counter", 7), "it was listed while it was going, and is gone");
+        assert!(timeline.reached(kind, "counter", 8), "it was listed while it was going, and is gone");
         assert!(!timeline.reached(kind, "counter", 12), "a new one under its name has not been seen yet");
         timeline.relisted(kind, &[], 15);
         assert!(timeline.reached(kind, "counter", 12), "and came and went while the watch was down");

@@ -174,8 +174,28 @@ mod tests {
 
     /// What a wait ends with that begins after an act.
     async fn in_vain(timeline: &Timeline, acted: Instant) -> Why {
-        let error = wait(timeline, "ready", acted).until(|| Ok(false), String::new).await.unwrap_err();
+        in_vain_after(timeline, Act::at(acted)).await
+    }
+
+    async fn in_vain_after(timeline: &Timeline, act: Act) -> Why {
+        let wait = Wait { act: Some(act), ..wait(timeline, "ready", act.ended) };
+        let error = wait.until(|| Ok(false), String::new).await.unwrap_err();
         error.downcast::<Failure>().unwrap().why
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn while_an_act_is_done_pods_are_of_its_making_and_events_are_not_yet() {
+        let waiting = json!({"waiting": {"reason": "ImagePullBackOff", "message": "nope"}});
+        let stuck = pod("counter-0", json!({"containerStatuses": [{"state": waiting}]}));
+        let refused = json!({"metadata": {"name": "e", "uid": "e"}, "reason": "FailedCreate",
+            "involvedObject": {"kind": "ReplicaSet", "name": "counter", "uid": "s"},
+            "message": "pods \"counter-1\" is forbidden: violates PodSecurity \"baseline:latest\""});
+        for (kind, object, hopeless) in [(Kind::Pod, stuck, true), (Kind::Event, refused, false)] {
+            let (timeline, began) = (Timeline::begin(), Instant::now());
+            timeline.applied(kind, object);
+            let why = in_vain_after(&timeline, Act { began, ended: Instant::now() }).await;
+            assert_eq!(matches!(why, Why::Hopeless { .. }), hopeless, "{kind}: {why:?}");
+        }
     }
 
     #[tokio::test(start_paused = true)]

@@ -202,3 +202,25 @@ fn version_of(object: &Json) -> Option<String> {
 fn lock(timelines: &Timelines) -> std::sync::MutexGuard<'_, HashMap<String, Arc<Timeline>>> {
     timelines.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fake::Fake;
+
+    #[tokio::test]
+    async fn a_list_tells_how_far_the_watch_has_come() {
+        let watched = WATCHED.iter().find(|watched| watched.kind == Kind::StatefulSet).unwrap();
+        let timeline = Arc::new(Timeline::begin());
+        let timelines = Timelines::default();
+        lock(&timelines).insert("lab".to_owned(), Arc::clone(&timeline));
+        // The fake's lists are empty, and of resourceVersion 1.
+        let mut watch = Watch::new(Fake::serving(|_, _| None).client(), watched, timelines);
+        assert!(!timeline.reached(Kind::StatefulSet, "counter", 1));
+        assert_eq!(watch.relist().await.unwrap(), "1");
+        assert!(
+            timeline.reached(Kind::StatefulSet, "counter", 1),
+            "it came and went while the watch was down"
+        );
+    }
+}
