@@ -305,19 +305,20 @@ fn judge(claim: &Claim, bench: &Bench<'_>, broke: bool) -> ClaimRecord {
             return record;
         }
     };
-    // What a broken experiment recorded before it broke may still decide a claim. What is watched may not: nothing
-    // happened to what was never tried.
-    if broke && !bench.has_recorded(expression) {
-        record.message = Some("the experiment broke before all of this could be seen".to_owned());
-        return record;
-    }
     let scope = bench.scope(expression);
+    // What a broken experiment recorded before it broke may still decide a claim. What is watched may only speak against
+    // one: nothing happened to what was never tried.
+    let seen = !broke || bench.has_recorded(expression);
     match expression.is_true(&scope) {
-        Ok(true) => record.verdict = Verdict::Holds,
+        Ok(true) if seen => record.verdict = Verdict::Holds,
         Ok(false) => record.verdict = Verdict::Fails,
-        Err(error) => {
+        Err(error) if seen => {
             record.verdict = Verdict::Fails;
             record.message = Some(error);
+        }
+        Ok(true) | Err(_) => {
+            record.message = Some("the experiment broke before all of this could be seen".to_owned());
+            return record;
         }
     }
     record.values = expression.parts(&scope);

@@ -51,6 +51,9 @@ struct Control {
     /// The claims that fail, seen to be otherwise; all others of these experiments hold.
     #[serde(default)]
     breaks: BTreeSet<String>,
+    /// Claims that nobody can judge when this chart breaks their experiment before its last step.
+    #[serde(default)]
+    unjudged: BTreeSet<String>,
     /// What the cluster says when it refuses the chart, before anything can be judged.
     #[serde(default)]
     refused: Option<String>,
@@ -152,6 +155,7 @@ fn judge(control: &Control, finding: &Finding) -> Result<Outcome> {
         claims().filter(|claim| claim.verdict == verdict).map(|claim| claim.id.clone()).collect()
     };
     let (red, unjudged, skipped) = (with(Verdict::Fails), with(Verdict::NotJudged), with(Verdict::Skipped));
+    let unjudged: BTreeSet<&String> = unjudged.difference(&control.unjudged).collect();
     let breaks: BTreeSet<String> = control.breaks.difference(&skipped).cloned().collect();
     if breaks.is_empty() {
         return Ok(Outcome::Skipped("this cluster has not what its experiments need".to_owned()));
