@@ -15,6 +15,8 @@ use futures::StreamExt;
 use serde::Serialize;
 use serde_json::Value as Json;
 
+use model::text::last_line;
+
 use cli::{OutputArg, ValuesArgs};
 use machine::command::Command;
 use machine::exit::{BadInput, Exit};
@@ -118,10 +120,7 @@ pub(crate) async fn values(workspace: &Workspace, args: &ValuesArgs, progress: &
 /// [`BadInput`] for what is no chart, or does not render: in Helm's words.
 pub(crate) async fn render(helm: &Tool, chart: &Path, values: Option<&Path>) -> Result<Vec<Json>> {
     ChartFiles::read(chart).map_err(|error| BadInput(format!("{error:#}")))?;
-    let rendered = Renderer::new(helm, chart, values)?.with(&Json::Null).await;
-    rendered.map_err(|says| {
-        BadInput(format!("chart {} does not render\n{}", chart.display(), says.trim())).into()
-    })
+    Renderer::new(helm, chart, values)?.plain(chart).await
 }
 
 /// Renders the chart once as it is, and once more for each of its values.
@@ -133,10 +132,7 @@ pub(crate) async fn trace(helm: &Tool, chart: &Path, values: Option<&Path>) -> R
     let render = Renderer::new(helm, chart, values)?;
     let defaults =
         files.values().map_err(|error| BadInput(format!("chart {}: {error:#}", chart.display())))?;
-    let plain = render
-        .with(&Json::Null)
-        .await
-        .map_err(|says| BadInput(format!("chart {} does not render\n{says}", chart.display())))?;
+    let plain = render.plain(chart).await?;
     let end = Instant::now() + DEADLINE;
     let (taken, base) = render.make_a_set_appear(&files, &defaults, &plain).await;
     let objects = if base.is_null() { plain } else { render.with(&base).await.unwrap_or(plain) };
@@ -173,7 +169,7 @@ pub(crate) async fn trace(helm: &Tool, chart: &Path, values: Option<&Path>) -> R
                         }
                         said = Some(Effect::Nothing);
                     }
-                    Err(says) => said = said.or(Some(Effect::Breaks(last_line(&says)))),
+                    Err(says) => said = said.or(Some(Effect::Breaks(last_line(&says).to_owned()))),
                 }
             }
             (path, default, said)
@@ -275,6 +271,13 @@ impl Renderer {
         Ok(Self { command, folder, number: Default::default() })
     }
 
+    /// What the chart renders as it is.
+    async fn plain(&self, chart: &Path) -> Result<Vec<Json>> {
+        self.with(&Json::Null).await.map_err(|says| {
+            BadInput(format!("chart {} does not render\n{}", chart.display(), says.trim())).into()
+        })
+    }
+
     /// What the chart renders with these values over its own, or what Helm says against them.
     async fn with(&self, values: &Json) -> Result<Vec<Json>, String> {
         let mut command = self.command.clone();
@@ -365,8 +368,4 @@ impl Renderer {
 
 fn at_once() -> usize {
     std::thread::available_parallelism().map_or(2, usize::from)
-}
-
-fn last_line(said: &str) -> String {
-    said.lines().map(str::trim).rfind(|line| !line.is_empty()).unwrap_or_default().to_owned()
 }

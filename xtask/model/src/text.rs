@@ -47,6 +47,11 @@ pub fn value(value: &Value) -> String {
     }
 }
 
+/// The last line that says something, without the spaces around it.
+pub fn last_line(text: &str) -> &str {
+    text.lines().map(str::trim).rfind(|line| !line.is_empty()).unwrap_or_default()
+}
+
 /// The words of a text with one space between them.
 pub fn on_one_line(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")

@@ -287,8 +287,8 @@ mod tests {
     #[test]
     fn what_leads_out_of_the_namespace_is_refused() {
         for (line, word) in [
-            ("kubectl get pods --kubeconfig /root/.kube/config", "--kubeconfig"),
-            ("kubectl get pods --kubeconfig=/root/.kube/config", "--kubeconfig=/root/.kube/config"),
+            ("kubectl get pods --kubeconfig /elsewhere/config", "--kubeconfig"),
+            ("kubectl get pods --kubeconfig=/elsewhere/config", "--kubeconfig=/elsewhere/config"),
             ("kubectl delete pods --all --namespace kube-system", "--namespace"),
             ("kubectl delete pods --all -n kube-system", "-n"),
             ("kubectl delete pods --all -nkube-system", "-nkube-system"),

@@ -7,6 +7,8 @@ use std::path::Path;
 use anyhow::{Context, Result, ensure};
 use xshell::{Shell, cmd};
 
+use model::text::last_line;
+
 use super::cargo_home::CargoHome;
 use super::{Outcome, output_of};
 use machine::tools::crates::CARGO_DENY;
@@ -22,7 +24,7 @@ pub(crate) fn check(workspace: &Workspace) -> Result<Outcome> {
     let Some(program) = CARGO_DENY.find(workspace) else { return Ok(lacking()) };
     let home = match CargoHome::fetched(&workspace.root, None) {
         Ok(home) => home,
-        Err(error) => return Ok(Outcome::Skipped(last_line(&format!("{error:#}")))),
+        Err(error) => return Ok(Outcome::Skipped(last_line(&format!("{error:#}")).to_owned())),
     };
     let shell = shell(workspace)?;
     let policy = workspace.root.join("deny.toml");
@@ -79,10 +81,6 @@ fn lacking() -> Outcome {
     Outcome::Skipped(
         "there is no cargo-deny; `cargo xtask test --setup` builds it, `nix develop` brings it".to_owned(),
     )
-}
-
-fn last_line(said: &str) -> String {
-    said.lines().map(str::trim).rfind(|line| !line.is_empty()).unwrap_or_default().to_owned()
 }
 
 fn shell(workspace: &Workspace) -> Result<Shell> {

@@ -78,7 +78,8 @@ pub(crate) fn merge(base: &mut Values, over: &Values) {
     }
 }
 
-fn merge_value(base: &mut Json, over: &Json) {
+/// The same for two values.
+pub(crate) fn merge_value(base: &mut Json, over: &Json) {
     match (base, over) {
         (Json::Object(base), Json::Object(over)) => {
             for (key, value) in over {

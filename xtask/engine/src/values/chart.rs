@@ -9,6 +9,7 @@ use regex::Regex;
 use serde_json::Value as Json;
 
 use super::probe::Path as ValuePath;
+use crate::lab::release::merge_value;
 
 /// No chart's text is longer; what is may be a film.
 const FILE_BYTES: u64 = 1 << 20;
@@ -47,7 +48,7 @@ impl ChartFiles {
             }
         }
         if let Some(text) = self.0.get("values.yaml") {
-            lay_over(&mut values, yaml(text).context("values.yaml")?);
+            merge_value(&mut values, &yaml(text).context("values.yaml")?);
         }
         Ok(values)
     }
@@ -93,17 +94,6 @@ impl ChartFiles {
 fn yaml(text: &str) -> Result<Json> {
     let value: Option<Json> = serde_saphyr::from_str(text).map_err(|error| anyhow!("{error}"))?;
     Ok(value.filter(|value| !value.is_null()).unwrap_or_else(|| Json::Object(serde_json::Map::new())))
-}
-
-fn lay_over(base: &mut Json, over: Json) {
-    match (base, over) {
-        (Json::Object(base), Json::Object(over)) => {
-            for (key, value) in over {
-                lay_over(base.entry(key).or_insert(Json::Null), value);
-            }
-        }
-        (base, over) => *base = over,
-    }
 }
 
 fn folder(root: &Path, dir: &Path, files: &mut BTreeMap<String, String>) -> Result<()> {
