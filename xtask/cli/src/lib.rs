@@ -2,8 +2,10 @@
 
 use std::path::PathBuf;
 
+use anyhow::{Context, Result};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use machine::advice::advised;
 use machine::exit::BadInput;
 use serde::{Deserialize, Serialize};
 
@@ -240,15 +242,14 @@ impl RunArgs {
     ///
     /// # Errors
     /// [`BadInput`] when it was given for another one.
-    pub fn sound(&self) -> Result<(), BadInput> {
-        match (&self.cluster, &self.image) {
-            (ClusterArg::Context(name), Some(_)) => Err(BadInput(format!(
-                "an image can't be loaded into the cluster of context {name}\n\
-                 next: push it to a registry that the cluster reads, and name it with --values: \
-                 image.repository and image.tag"
-            ))),
-            _ => Ok(()),
-        }
+    pub fn sound(&self) -> Result<()> {
+        let (ClusterArg::Context(name), Some(_)) = (&self.cluster, &self.image) else {
+            return Ok(());
+        };
+        Err(BadInput("--image is for a cluster that is made here".to_owned())).context(advised(
+            format!("an image can't be loaded into the cluster of context {name}"),
+            "push it to a registry that the cluster reads, and name it with --values: image.repository and image.tag",
+        ))
     }
 }
 

@@ -18,6 +18,7 @@ use engine::Paths;
 use engine::image::verify_node::{self, Depth};
 use engine::image::{self, Builder};
 use engine::schema;
+use machine::advice;
 use machine::command::Command;
 use machine::exit::Exit;
 use machine::print;
@@ -302,7 +303,7 @@ impl Tally {
             Err(error) => {
                 self.failed += 1;
                 task.fail("");
-                progress.say(&format!("{error:#}"));
+                progress.say(&advice::in_words(&error));
             }
         }
     }

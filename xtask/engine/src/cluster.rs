@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
+use machine::advice::advised;
 use machine::command::Command;
 use machine::progress::Progress;
 use machine::tools::Tool;
@@ -255,11 +256,10 @@ impl Cluster {
     /// The node does not take it; the cluster is not made by kind here.
     pub async fn load_image(&self, archive: &Path, tag: &str, id: &str) -> Result<bool> {
         let Some(kind) = &self.kind else {
-            bail!(
-                "the image can't be loaded into the cluster of context {}\n\
-                 next: push it to a registry that the cluster reads, and name it in the chart's values",
-                self.name
-            );
+            bail!(advised(
+                format!("the image can't be loaded into the cluster of context {}", self.name),
+                "push it to a registry that the cluster reads, and name it in the chart's values"
+            ));
         };
         if self.node_image_id(kind, tag).await.is_some_and(|known| known == id) {
             return Ok(false);

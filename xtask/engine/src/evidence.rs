@@ -37,6 +37,7 @@ use machine::print;
 use machine::workspace::Workspace;
 use model::record::{self, Record};
 use model::spec::LabSpec;
+use model::text::printable;
 
 /// Writes everything a run leaves behind. The report and the files for machines are written in any case; what is
 /// committed only for [`Keep::Committed`], and only where the redacted evidence differs from what is there.
@@ -465,7 +466,7 @@ fn put(path: &Path, text: &str, files: &mut Vec<PathBuf>) -> Result<()> {
 
 fn append(path: &Path, text: &str) -> Result<()> {
     let file = fs::OpenOptions::new().create(true).append(true).open(path);
-    file.and_then(|mut file| file.write_all(text.as_bytes()))
+    file.and_then(|mut file| file.write_all(printable(text).as_bytes()))
         .with_context(|| format!("cannot append the summary to {}", path.display()))
 }
 

@@ -8,9 +8,9 @@ use serde_json::json;
 use ::explain::{Objects, Origin, RULES, Trouble, concerns};
 use cli::{ExplainArgs, OutputArg};
 use machine::exit::{BadInput, Exit};
+use machine::paint::Paint;
 use machine::print;
 use machine::progress::Progress;
-use machine::progress::paint::Paint;
 use machine::workspace::Workspace;
 
 use crate::values::render;

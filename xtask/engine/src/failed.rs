@@ -1,5 +1,6 @@
 //! An error as the record keeps it: what is known of its kind stays data.
 
+use machine::advice;
 use machine::command::{self, CommandFailed};
 use model::failure::{Ended, Failure, Why};
 
@@ -7,12 +8,14 @@ use model::failure::{Ended, Failure, Why};
 pub(crate) fn failure(error: &anyhow::Error) -> Failure {
     let told = || error.chain().map(ToString::to_string);
     let known = error.chain().enumerate().find_map(|(depth, cause)| Some((depth, known(cause)?)));
-    match known {
+    let failure = match known {
         Some((depth, known)) => {
             Failure { context: told().take(depth).chain(known.context).collect(), ..known }
         }
         None => Why::Other { says: error.to_string(), causes: told().skip(1).collect() }.into(),
-    }
+    };
+    let next = advice::next(error).map(str::to_owned);
+    Failure { next: next.or(failure.next), ..failure }
 }
 
 fn known(cause: &(dyn std::error::Error + 'static)) -> Option<Failure> {
@@ -24,6 +27,7 @@ fn known(cause: &(dyn std::error::Error + 'static)) -> Option<Failure> {
         command::Ended::Status(status) => Ended::Status(status),
         command::Ended::Signal => Ended::Signal,
         command::Ended::Stopped(after) => Ended::Stopped { limit_s: after.as_secs() },
+        command::Ended::OverMemory(bytes) => Ended::OverMemory { limit_mib: bytes >> 20 },
     };
     Some(Why::Tool { command: command.clone(), ended, output: output.clone() }.into())
 }

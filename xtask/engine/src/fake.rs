@@ -77,7 +77,7 @@ impl Fake {
             }
             ("DELETE", Some(name)) if !name.contains('/') => match namespaces.remove(name) {
                 Some(namespace) => (200, namespace),
-                None => (404, json!({"kind": "Status", "code": 404, "reason": "NotFound", "message": name})),
+                None => (404, not_found(name)),
             },
             ("GET", _) if path == "/api/v1/namespaces" => {
                 let (labels, fields) = (selected("labelSelector"), selected("fieldSelector"));
@@ -88,6 +88,10 @@ impl Fake {
                 };
                 (200, list(namespaces.values().filter(holds).cloned().collect()))
             }
+            ("GET", Some(name)) if !name.contains('/') => match namespaces.get(name) {
+                Some(namespace) => (200, namespace.clone()),
+                None => (404, not_found(name)),
+            },
             ("GET", Some(path)) if path.ends_with("/serviceaccounts") => {
                 (200, list(vec![json!({"metadata": {"name": "default", "uid": "u"}})]))
             }
@@ -98,4 +102,8 @@ impl Fake {
 
 fn list(items: Vec<Json>) -> Json {
     json!({"kind": "List", "apiVersion": "v1", "metadata": {"resourceVersion": "1"}, "items": items})
+}
+
+fn not_found(name: &str) -> Json {
+    json!({"kind": "Status", "status": "Failure", "code": 404, "reason": "NotFound", "message": name})
 }

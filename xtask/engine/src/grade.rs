@@ -12,8 +12,8 @@ use crate::run::journal::Finding;
 use crate::run::subject::{Subject, values_of};
 use cli::{GradeArgs, OutputArg};
 use machine::exit::Exit;
+use machine::paint::Paint;
 use machine::print;
-use machine::progress::paint::Paint;
 use machine::workspace::Workspace;
 
 /// The charts that the command line names, each under a name of its own.
@@ -22,11 +22,10 @@ use machine::workspace::Workspace;
 /// A lab that makes no sense, an experiment or a chart that isn't there, a chart named twice.
 pub(crate) fn subjects(workspace: &Workspace, args: &GradeArgs) -> Result<Vec<Subject>> {
     let lab = Lab::of(workspace, args.run.lab.as_deref())?;
-    let experiments = lab.choose(&args.run.only)?;
-    let room = names::room(&lab.spec.lab, experiments.iter().map(|experiment| experiment.id.as_str()))?;
+    lab.choose(&args.run.only)?;
     let values = values_of(args.run.values.as_deref())?;
     let folder = workspace.lab.join("grade");
-    let named = names::names(&args.charts, room)?.into_iter().zip(&args.charts);
+    let named = names::names(&args.charts)?.into_iter().zip(&args.charts);
     named
         .map(|(name, chart)| {
             let lab = lab.with_chart(chart)?;

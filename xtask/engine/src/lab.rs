@@ -1,6 +1,7 @@
 //! The declared lab: its file as types, its expressions, its conditions, and the chart it is about.
 
 pub(crate) mod schema;
+pub(crate) mod stranger;
 pub(crate) mod release;
 pub(crate) mod target;
 

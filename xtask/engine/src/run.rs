@@ -104,12 +104,13 @@ pub(crate) async fn experiments(
                 Ok(line) => task.done(&line),
                 Err(line) => task.fail(&line),
             }
+            let may_go = subject.may_go(&record, args.keep);
             // Many charts side by side are more than a node bears when none of them goes.
             let released = match subject.name {
-                Some(_) => namespaces.release(&record.namespace).await,
-                None => Ok(()),
+                Some(_) if may_go => namespaces.release(&record.namespace).await,
+                _ => Ok(()),
             };
-            room.ended(ask, subject.may_go(&record, args.keep).then_some(&record.namespace));
+            room.ended(ask, may_go.then_some(&record.namespace));
             (of, record, released)
         }
     });

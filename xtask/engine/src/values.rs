@@ -17,6 +17,7 @@ use serde_json::Value as Json;
 
 use model::text::last_line;
 
+use crate::lab::stranger;
 use cli::{OutputArg, ValuesArgs};
 use machine::command::Command;
 use machine::exit::{BadInput, Exit};
@@ -119,8 +120,14 @@ pub(crate) async fn values(workspace: &Workspace, args: &ValuesArgs, progress: &
 /// # Errors
 /// [`BadInput`] for what is no chart, or does not render: in Helm's words.
 pub(crate) async fn render(helm: &Tool, chart: &Path, values: Option<&Path>) -> Result<Vec<Json>> {
-    ChartFiles::read(chart).map_err(|error| BadInput(format!("{error:#}")))?;
+    sound(chart)?;
     Renderer::new(helm, chart, values)?.plain(chart).await
+}
+
+/// The files of what is a chart, and reads nothing but itself.
+fn sound(chart: &Path) -> Result<ChartFiles> {
+    let files = ChartFiles::read(chart).and_then(|files| stranger::reads_only_itself(chart).map(|()| files));
+    files.map_err(|error| BadInput(format!("{error:#}")).into())
 }
 
 /// Renders the chart once as it is, and once more for each of its values.
@@ -128,7 +135,7 @@ pub(crate) async fn render(helm: &Tool, chart: &Path, values: Option<&Path>) -> 
 /// # Errors
 /// [`BadInput`] for what is no chart, or does not render as it is.
 pub(crate) async fn trace(helm: &Tool, chart: &Path, values: Option<&Path>) -> Result<Trace> {
-    let files = ChartFiles::read(chart).map_err(|error| BadInput(format!("{error:#}")))?;
+    let files = sound(chart)?;
     let render = Renderer::new(helm, chart, values)?;
     let defaults =
         files.values().map_err(|error| BadInput(format!("chart {}: {error:#}", chart.display())))?;
@@ -257,7 +264,7 @@ impl Renderer {
     fn new(helm: &Tool, chart: &Path, values: Option<&Path>) -> Result<Self> {
         let folder = tempfile::tempdir().context("cannot make a folder for values files")?;
         let home = |name: &str| folder.path().join(name);
-        let mut command = Command::new(&helm.path)
+        let mut command = stranger::bounded(Command::new(&helm.path))
             .args(["template", "counter"])
             .arg(chart)
             .env("HELM_CACHE_HOME", home("cache"))

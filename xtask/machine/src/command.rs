@@ -14,6 +14,8 @@ use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::process::Child;
 
+use crate::print;
+
 /// A tool's answer may not fill the memory: what comes after this many bytes is dropped.
 const CAPTURE_LIMIT: usize = 16 << 20;
 /// How long a command's children may go on printing after it ended, and how long the rest of that takes to arrive.
@@ -29,6 +31,7 @@ pub struct Command {
     env: Vec<(OsString, Option<OsString>)>,
     dir: Option<PathBuf>,
     deadline: Duration,
+    memory: Option<u64>,
 }
 
 /// What a command that ended left behind.
@@ -62,7 +65,8 @@ impl std::error::Error for CommandFailed {}
 impl fmt::Display for CommandFailed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let log = self.log.as_deref().map(|log| format!("; all it printed is in {}", log.display()));
-        write!(f, "`{}` {}{}{}", self.command, self.ended, log.unwrap_or_default(), tail_of(&self.output))
+        let tail = tail_of(&self.output);
+        write!(f, "`{}` {}{}{}", self.command, self.ended, log.unwrap_or_default(), print::plain(&tail))
     }
 }
 
@@ -75,6 +79,8 @@ pub enum Ended {
     Signal,
     /// By us, when this time was over.
     Stopped(Duration),
+    /// By itself, for want of more memory than these bytes.
+    OverMemory(u64),
 }
 
 impl Ended {
@@ -89,6 +95,9 @@ impl fmt::Display for Ended {
             Self::Status(status) => write!(f, "ended with status {status}"),
             Self::Signal => write!(f, "was ended by a signal"),
             Self::Stopped(after) => write!(f, "did not end within {} s and was stopped", after.as_secs()),
+            Self::OverMemory(bytes) => {
+                write!(f, "wanted more than the {} MiB of memory it may have", bytes >> 20)
+            }
         }
     }
 }
@@ -108,6 +117,7 @@ impl Command {
             env: vec![],
             dir: None,
             deadline: Duration::from_secs(120),
+            memory: None,
         }
     }
 
@@ -150,6 +160,13 @@ impl Command {
     #[must_use]
     pub fn deadline(mut self, deadline: Duration) -> Self {
         self.deadline = deadline;
+        self
+    }
+
+    /// Lets it have this many bytes of memory of its own, on Linux: what is more is refused to it.
+    #[must_use]
+    pub fn memory(mut self, bytes: u64) -> Self {
+        self.memory = Some(bytes);
         self
     }
 
@@ -201,7 +218,8 @@ impl Command {
             let mut lines = BufReader::new(reader).split(b'\n');
             while let Some(line) = lines.next_segment().await? {
                 let line = String::from_utf8_lossy(&line).into_owned();
-                file.write_all(format!("{line}\n").as_bytes()).await?;
+                // A log is read on a terminal, too.
+                file.write_all(format!("{}\n", print::plain(&line)).as_bytes()).await?;
                 on_line(&line);
                 tail.push_back(line);
                 if tail.len() > TAIL_LINES {
@@ -242,6 +260,13 @@ impl Command {
         }
         let child = command.spawn().with_context(|| format!("cannot run `{self}`"))?;
         let id = child.id().and_then(|id| Pid::from_raw(id.cast_signed()));
+        #[cfg(target_os = "linux")]
+        if let (Some(bytes), Some(id)) = (self.memory, id) {
+            use rustix::process::{Resource, Rlimit, prlimit};
+            let limit = Rlimit { current: Some(bytes), maximum: Some(bytes) };
+            // Only of one that has ended already is there nothing left to limit.
+            let _ = prlimit(Some(id), Resource::Data, limit);
+        }
         Ok(Group { child, id, ended: false })
     }
 
@@ -256,8 +281,18 @@ impl Command {
 
     /// The error of a command that ended with a status it should not have.
     pub fn failed(&self, output: Output) -> CommandFailed {
+        let command = self.to_string();
+        // As Go's runtime says it. Where the program was at that moment tells nobody anything.
+        if let Some(bytes) = self.memory.filter(|_| output.stderr.contains("out of memory")) {
+            return CommandFailed {
+                command,
+                ended: Ended::OverMemory(bytes),
+                log: None,
+                output: String::new(),
+            };
+        }
         let ended = Ended::with(Some(output.status).filter(|status| *status != -1));
-        CommandFailed { command: self.to_string(), ended, log: None, output: output.stdout + &output.stderr }
+        CommandFailed { command, ended, log: None, output: output.stdout + &output.stderr }
     }
 
     fn overdue(&self, output: String) -> CommandFailed {
@@ -361,6 +396,16 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn what_a_tool_prints_acts_on_no_terminal_neither_in_an_error_nor_in_a_log() {
+        let evil = sh("printf 'a\\033[2Jb\\n'; exit 1");
+        assert!(evil.read().await.unwrap_err().to_string().ends_with("a^[[2Jb"));
+        let dir = tempfile::tempdir().unwrap();
+        let log = dir.path().join("log");
+        evil.logged(&log, |_| ()).await.unwrap_err();
+        assert!(std::fs::read_to_string(log).unwrap().ends_with("a^[[2Jb\n"));
+    }
+
+    #[tokio::test]
     async fn the_deadline_ends_the_children_too() {
         let dir = tempfile::tempdir().unwrap();
         let alive = dir.path().join("alive");
@@ -417,6 +462,17 @@ mod tests {
         seen.sort();
         assert_eq!(seen, ["one", "two"]);
         assert!(std::fs::read_to_string(&log).unwrap().starts_with("$ sh -c"));
+    }
+
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn a_tool_that_takes_too_much_memory_is_refused_it_and_that_is_what_the_error_says() {
+        // The shell waits until the limit stands; `tail` keeps a line without an end.
+        let greedy =
+            sh("sleep 0.3; tail -n 1 /dev/zero || { echo 'fatal error: out of memory' >&2; exit 2; }");
+        let error = greedy.memory(64 << 20).deadline(Duration::from_secs(20)).read().await.unwrap_err();
+        let says = error.to_string();
+        assert!(says.ends_with("wanted more than the 64 MiB of memory it may have"), "{says}");
     }
 
     #[tokio::test]

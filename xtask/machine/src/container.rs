@@ -10,6 +10,7 @@ use rustix::process::{Resource, getrlimit};
 use semver::Version;
 use serde::Deserialize;
 
+use crate::advice::advised;
 use crate::command::Command;
 use crate::files;
 use crate::tools::{on_path, parse_version};
@@ -118,10 +119,10 @@ impl Engine {
             }
         };
         match wish.as_deref() {
-            Some("docker") => Ok(Some(docker.await.context(
-                "KIND_EXPERIMENTAL_PROVIDER asks for docker, and its daemon does not answer\n\
-                 next: start it, or unset KIND_EXPERIMENTAL_PROVIDER",
-            )?)),
+            Some("docker") => Ok(Some(docker.await.context(advised(
+                "KIND_EXPERIMENTAL_PROVIDER asks for docker, and its daemon does not answer",
+                "start it, or unset KIND_EXPERIMENTAL_PROVIDER",
+            ))?)),
             Some("podman") => podman.await,
             _ => match docker.await {
                 Some(engine) => Ok(Some(engine)),
@@ -137,7 +138,7 @@ impl Engine {
             .deadline(ANSWER_DEADLINE)
             .read()
             .await
-            .context("podman is there and does not work\nnext: podman info")?;
+            .context(advised("podman is there and does not work", "podman info"))?;
         Ok(self)
     }
 

@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use crate::advice;
 use crate::print;
 
 /// Exit codes. They are part of the contract with scripts and CI: `--help` and the README list them.
@@ -52,11 +53,14 @@ pub fn conclude(result: anyhow::Result<Exit>) -> ExitCode {
     exit.into()
 }
 
-/// Prints an error once: what failed, then the chain of causes, each on a line of its own.
+/// Prints an error once: what failed, then the chain of causes, each on a line of its own, then what to do about it.
 fn report(error: &anyhow::Error) {
     print::message(format!("error: {}", indent(&error.to_string())));
     for cause in error.chain().skip(1) {
         print::message(format!("  caused by: {}", indent(&cause.to_string())));
+    }
+    if let Some(next) = advice::next(error) {
+        print::message(format!("next: {}", indent(next)));
     }
 }
 

@@ -1,6 +1,8 @@
 //! What this machine is and has: where things are, which tools and engine it holds, and how a tool is run on it.
 
 // Each knows only those above it.
+pub mod advice;
+pub mod paint;
 pub mod digest;
 pub mod identity;
 pub mod workspace;

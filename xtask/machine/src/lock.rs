@@ -8,6 +8,7 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 use tempfile::TempDir;
 
+use crate::advice::advised;
 use crate::workspace::Workspace;
 
 /// A held lock. Dropping it frees it; the file stays.
@@ -48,10 +49,10 @@ impl Lock {
         let path = workspace.cache.join(format!("run-{}.lock", workspace.identity().key()));
         match Self::attempt(&path)? {
             Ok(lock) => Ok(lock),
-            Err(holder) => bail!(
-                "another run is at work: {holder} holds {}\nnext: wait for it, or end it with Ctrl-C where it runs",
-                path.display()
-            ),
+            Err(holder) => bail!(advised(
+                format!("another run is at work: {holder} holds {}", path.display()),
+                "wait for it, or end it with Ctrl-C where it runs"
+            )),
         }
     }
 

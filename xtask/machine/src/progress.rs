@@ -1,7 +1,6 @@
 //! What a person sees while long work goes on: a live tree on a terminal, plain lines elsewhere. All of it goes to
 //! stderr; stdout is for results.
 
-pub mod paint;
 mod tree;
 mod terminal;
 
@@ -15,9 +14,9 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle, T
 
 use crate::print;
 
-use self::paint::{Paint, variable};
 use self::terminal::{ECHO, Typed};
 use self::tree::{Size, Tree};
+use crate::paint::{Paint, variable};
 
 /// How often a second lines are drawn anew at most.
 const DRAWN_HZ: u8 = 20;

@@ -12,6 +12,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow};
 use semver::Version;
 
+use crate::advice::advised;
 use crate::command::Command;
 use crate::pins::{Accepts, HELM_ACCEPTS, KIND_ACCEPTS, KUBECTL_ACCEPTS};
 use crate::tools::gomod::{Go, HELM, KIND, KUBECTL, Module};
@@ -119,10 +120,10 @@ pub fn on_path(name: &str) -> Vec<PathBuf> {
 /// There is none.
 pub fn static_busybox() -> Result<PathBuf> {
     first_static(on_path("busybox")).ok_or_else(|| {
-        anyhow!(
-            "there is no static busybox on PATH for the images' shell\n\
-             next: apt-get install busybox-static (Debian, Ubuntu), or cargo xtask setup"
-        )
+        anyhow!(advised(
+            "there is no static busybox on PATH for the images' shell",
+            "apt-get install busybox-static (Debian, Ubuntu), or cargo xtask setup"
+        ))
     })
 }
 

@@ -7,6 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::kinds::Kind;
+use crate::text::printable;
 
 /// Lines of a tool's output that are told.
 const TAIL_LINES: usize = 15;
@@ -130,6 +131,11 @@ pub enum Ended {
         /// The seconds it had.
         limit_s: u64,
     },
+    /// By itself, for want of memory.
+    OverMemory {
+        /// The mebibytes it had.
+        limit_mib: u64,
+    },
 }
 
 /// A failure as a record may hold it: those of older runs hold the words alone.
@@ -246,7 +252,7 @@ impl fmt::Display for Failure {
             Why::Tool { output, .. } => {
                 let lines: Vec<&str> = output.trim_end().lines().collect();
                 for line in &lines[lines.len().saturating_sub(TAIL_LINES)..] {
-                    write!(f, "\n{line}")?;
+                    write!(f, "\n{}", printable(line))?;
                 }
             }
             Why::Deadline { .. } | Why::Other { .. } => {}
@@ -286,6 +292,9 @@ impl fmt::Display for Ended {
             Self::Status(status) => write!(f, "ended with status {status}"),
             Self::Signal => write!(f, "was ended by a signal"),
             Self::Stopped { limit_s } => write!(f, "did not end within {limit_s} s and was stopped"),
+            Self::OverMemory { limit_mib } => {
+                write!(f, "wanted more than the {limit_mib} MiB of memory it may have")
+            }
         }
     }
 }

@@ -6,9 +6,17 @@ use crate::condition::text;
 use crate::failure::Stuck;
 
 /// Why a pod will not run, whatever time it is given. One that was asked to go is not expected to.
-///
-/// Reasons: <https://kubernetes.io/docs/concepts/containers/images/#imagepullbackoff> and the kubelet's own.
 pub fn stuck(pod: &Json) -> Option<Stuck> {
+    waiting(pod, |reason, restarts| reason == "CrashLoopBackOff" && restarts >= 3 || never_starts(reason))
+}
+
+/// Why a container of a pod will never be started.
+pub fn never_runs(pod: &Json) -> Option<Stuck> {
+    waiting(pod, |reason, _| never_starts(reason))
+}
+
+/// Reasons: <https://kubernetes.io/docs/concepts/containers/images/#imagepullbackoff> and the kubelet's own.
+fn never_starts(reason: &str) -> bool {
     const NEVER: [&str; 6] = [
         "ImagePullBackOff",
         "ErrImageNeverPull",
@@ -17,15 +25,19 @@ pub fn stuck(pod: &Json) -> Option<Stuck> {
         "CreateContainerError",
         "RunContainerError",
     ];
+    NEVER.contains(&reason)
+}
+
+/// The first container of a pod that waits for a reason which is `hopeless`, given how often it was started anew.
+fn waiting(pod: &Json, hopeless: impl Fn(&str, i64) -> bool) -> Option<Stuck> {
     if pod.pointer("/metadata/deletionTimestamp").is_some() {
         return None;
     }
-    let statuses = pod.pointer("/status/containerStatuses").and_then(Json::as_array);
-    statuses.into_iter().flatten().find_map(|status| {
+    let of = |containers: &str| pod.pointer(containers).and_then(Json::as_array).into_iter().flatten();
+    of("/status/initContainerStatuses").chain(of("/status/containerStatuses")).find_map(|status| {
         let waiting = status.pointer("/state/waiting")?;
         let reason = text(waiting, "/reason");
-        let looping = reason == "CrashLoopBackOff" && status["restartCount"].as_i64() >= Some(3);
-        (looping || NEVER.contains(&reason)).then(|| Stuck {
+        hopeless(reason, status["restartCount"].as_i64().unwrap_or(0)).then(|| Stuck {
             kind: "Pod".to_owned(),
             name: text(pod, "/metadata/name").to_owned(),
             reason: reason.to_owned(),

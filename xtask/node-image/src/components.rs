@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use crate::parts::{Parts, Site};
 use archive::{Image, Layer, LayerWriter};
+use machine::advice::advised;
 use machine::pins;
 
 /// Where the binaries are in every image.
@@ -137,7 +138,7 @@ pub(crate) async fn compile_pause(kubernetes: &Path, site: &Site<'_>) -> Result<
         .arg(kubernetes.join("build/pause/linux/pause.c"))
         .read()
         .await
-        .context("cannot compile pause.c\nnext: install gcc and libc6-dev")?;
+        .context(advised("cannot compile pause.c", "install gcc and libc6-dev"))?;
     Ok(pause)
 }
 

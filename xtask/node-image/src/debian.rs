@@ -7,6 +7,7 @@ use anyhow::{Context, Result};
 
 use archive::MTIME;
 
+use machine::advice::advised;
 use machine::cache;
 use machine::command::CommandFailed;
 use machine::digest::sha256;
@@ -170,5 +171,5 @@ fn explain(error: anyhow::Error) -> anyhow::Error {
     } else {
         return error.context("cannot make a Debian root filesystem");
     };
-    error.context(format!("cannot make a Debian root filesystem\nnext: {next}"))
+    error.context(advised("cannot make a Debian root filesystem", next))
 }

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
 
+use machine::advice::advised;
 use machine::cache;
 use machine::container::Engine;
 use machine::lock::Lock;
@@ -77,10 +78,9 @@ impl NodeImage {
             .await
             .map(drop)
             .with_context(|| {
-                format!(
-                    "cannot pull the node image {}\n\
-                     next: name one that a registry has (https://github.com/kubernetes-sigs/kind/releases), or none",
-                    self.reference
+                advised(
+                    format!("cannot pull the node image {}", self.reference),
+                    "name one that a registry has (https://github.com/kubernetes-sigs/kind/releases), or none",
                 )
             })
     }
@@ -110,7 +110,7 @@ pub async fn pull(engine: &Engine, progress: &Progress) -> Result<Option<NodeIma
     let task = progress.start("node image");
     task.note("pulls kind's own, about 400 MB");
     engine.command().args(["pull", "--quiet", &name]).deadline(PULL_DEADLINE).read().await.context(
-        "cannot pull kind's node image\nnext: run the same command again; what was pulled is kept",
+        advised("cannot pull kind's node image", "run the same command again; what was pulled is kept"),
     )?;
     task.done(&format!("pulled {}", pins::NODE_IMAGE.split('@').next().unwrap_or_default()));
     Ok(Some(NodeImage { reference: pins::NODE_IMAGE.to_owned(), built: false }))

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
+use machine::advice::advised;
 use machine::command::Command;
 use machine::progress::Progress;
 use machine::tools::on_path;
@@ -31,13 +32,13 @@ pub(crate) async fn install(
     let list = packages.join(" ");
     let command = Fix::Packages(packages.to_vec());
     if on_path("apt-get").is_empty() {
-        bail!(
-            "packages are missing, and this is no Debian or Ubuntu: {list}\n\
-             next: install what holds these programs with the system's own package manager"
-        );
+        bail!(advised(
+            format!("packages are missing, and this is no Debian or Ubuntu: {list}"),
+            "install what holds these programs with the system's own package manager"
+        ));
     }
     if !rustix::process::geteuid().is_root() {
-        bail!("packages are missing, and only root may install them\nnext: sudo {command}");
+        bail!(advised("packages are missing, and only root may install them", format!("sudo {command}")));
     }
     progress.say(&format!("  installs: {command}"));
     let task = progress.start("packages");
@@ -58,18 +59,20 @@ pub(crate) async fn install(
     if !known {
         task.note("updates the lists of packages");
         lists_are_free().await;
-        apt(&["update"]).logged(&log, |line| task.note(line)).await.context(HELP)?;
+        apt(&["update"])
+            .logged(&log, |line| task.note(line))
+            .await
+            .context(advised("cannot update the lists of packages", HELP))?;
         apt(&install)
             .logged(&log, |line| task.note(line))
             .await
-            .with_context(|| format!("cannot install {list}\n{HELP}"))?;
+            .with_context(|| advised(format!("cannot install {list}"), HELP))?;
     }
     task.done(&list);
     Ok(())
 }
 
-const HELP: &str =
-    "next: see why apt-get fails (network, disk, another apt at work), then the same command again";
+const HELP: &str = "see why apt-get fails (network, disk, another apt at work), then the same command again";
 
 /// Waits until no other apt updates the lists: `DPkg::Lock::Timeout` does not speak of their lock, and apt-get fails on
 /// it at once. Whatever keeps us from looking, apt-get will tell.

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use tokio::task::JoinSet;
 
+use machine::advice::advised;
 use machine::container::{Engine, KERNEL_MODULES, podman_packages, program_exists};
 use machine::progress::Progress;
 use machine::tools::gomod::{Go, KUBECTL, Module, NODE_MODULES};
@@ -48,7 +49,8 @@ pub(crate) async fn install(
         }
     }
     if let Some((lack, how)) = by_hand {
-        bail!("{}: {}; it is needed to build {}\nnext: {how}", lack.what, lack.state(), names(&modules));
+        let lacks = format!("{}: {}; it is needed to build {}", lack.what, lack.state(), names(&modules));
+        bail!(advised(lacks, how.as_str()));
     }
     let go = survey.go.ok().filter(Go::fits);
     modules.retain(|module| go.as_ref().is_none_or(|go| module.built(workspace, go).is_none()));
@@ -87,12 +89,13 @@ async fn install_engine(workspace: &Workspace, progress: &Progress, found: Optio
         Some(engine) if packages.is_empty() => engine,
         _ => Engine::find(workspace)
             .await?
-            .context("podman was installed and does not answer\nnext: podman info")?,
+            .context(advised("podman was installed and does not answer", "podman info"))?,
     };
     if engine.lacks_modules_folder() {
         progress.say(&format!("  makes the empty folder {KERNEL_MODULES}: kind's nodes mount it"));
-        std::fs::create_dir_all(KERNEL_MODULES)
-            .with_context(|| format!("cannot make {KERNEL_MODULES}\nnext: sudo mkdir {KERNEL_MODULES}"))?;
+        std::fs::create_dir_all(KERNEL_MODULES).with_context(|| {
+            advised(format!("cannot make {KERNEL_MODULES}"), format!("sudo mkdir {KERNEL_MODULES}"))
+        })?;
     }
     Ok(engine)
 }

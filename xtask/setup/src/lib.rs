@@ -13,6 +13,7 @@ pub use survey::Survey;
 
 use anyhow::{Context, Result, anyhow, bail};
 
+use machine::advice::{self, Advised, advised};
 use machine::progress::Progress;
 use machine::tools::crates::CARGO_DENY;
 use machine::tools::gomod::{Go, HELM};
@@ -44,7 +45,7 @@ pub async fn ensure(
     }
     if !install {
         task.fail("something is missing");
-        bail!("{}", tell(&lacking));
+        bail!(tell(&lacking));
     }
     task.done(&format!("{} to install", count(lacking.len(), "thing")));
     for doubtful in found.iter().filter(|requirement| !requirement.fits && !requirement.needed) {
@@ -54,7 +55,7 @@ pub async fn ensure(
     let survey = Survey::take(workspace).await.with_node(node);
     Environment::of(&survey, need).ok_or_else(|| {
         let found = requirements(workspace, &survey, need);
-        anyhow!("after the installation something is still missing\n{}", tell(&missing(&found)))
+        anyhow!(tell(&missing(&found))).context("after the installation something is still missing")
     })
 }
 
@@ -71,10 +72,13 @@ pub async fn helm(workspace: &Workspace, progress: &Progress, install: bool) -> 
     match &go {
         Some(go) if install => drop(HELM.build(workspace, go, progress).await?),
         Some(_) => {
-            bail!("there is no helm that fits\nnext: the same command with --setup, or cargo xtask setup")
+            bail!(advised(
+                "there is no helm that fits",
+                "the same command with --setup, or cargo xtask setup"
+            ))
         }
         None => {
-            bail!("there is no helm that fits, and no go to build it with\nnext: {}", requirement::GO_FIX)
+            bail!(advised("there is no helm that fits, and no go to build it with", requirement::GO_FIX))
         }
     }
     found().await.tool.context("helm was built, and is not found")
@@ -99,7 +103,7 @@ pub async fn ensure_checks(workspace: &Workspace, progress: &Progress) {
     };
     let (nix, deny) = tokio::join!(nix, deny);
     for error in [nix, deny].into_iter().filter_map(Result::err) {
-        progress.say(&format!("  {error:#}"));
+        progress.say(&format!("  {}", advice::in_words(&error)));
     }
 }
 
@@ -107,10 +111,13 @@ fn count(n: usize, what: &str) -> String {
     format!("{n} {what}{}", if n == 1 { "" } else { "s" })
 }
 
-fn tell(lacking: &[&Requirement]) -> String {
-    let mut text = String::from("the machine lacks what the lab needs\n");
+fn tell(lacking: &[&Requirement]) -> Advised {
+    let mut text = String::from("the machine lacks what the lab needs");
     for requirement in lacking {
-        text += &format!("  {}: {}\n", requirement.what, requirement.state());
+        text += &format!("\n{}: {}", requirement.what, requirement.state());
     }
-    text + "next: the same command with --setup installs all of it; cargo xtask doctor says how to do it by hand"
+    advised(
+        text,
+        "the same command with --setup installs all of it; cargo xtask doctor says how to do it by hand",
+    )
 }

@@ -15,6 +15,7 @@ use tempfile::TempDir;
 use xshell::{Cmd, Shell, cmd};
 
 use super::{Outcome, output_of};
+use machine::advice::advised;
 use machine::tools::on_path;
 
 const SYSTEMS: [&str; 4] = ["aarch64-darwin", "aarch64-linux", "x86_64-darwin", "x86_64-linux"];
@@ -87,7 +88,7 @@ fn lock_belongs_to_flake(root: &Path) -> Result<()> {
     );
     ensure!(
         flake.contains(&format!("inputs.nixpkgs.url = \"{asked}\";")),
-        "flake.lock: locks {asked}, which flake.nix does not ask for\n  next:      nix flake lock"
+        advised(format!("flake.lock: locks {asked}, which flake.nix does not ask for"), "nix flake lock")
     );
     let revision = text("/nodes/nixpkgs/locked/rev")?;
     ensure!(

@@ -6,6 +6,7 @@ use std::path::Path;
 use anyhow::{Context, Result, ensure};
 
 use crate::checks::Outcome;
+use machine::advice::advised;
 use machine::pins::KUBERNETES;
 use model::record::Record;
 
@@ -34,11 +35,11 @@ pub(super) fn versions(record: &Path) -> Result<Versions> {
 /// The change is at fault.
 pub(super) fn judge(differences: &str, recorded: &Versions, here: &Versions) -> Result<Outcome> {
     let of = |versions: &Versions, what: &str| versions.get(what).map_or("none", String::as_str).to_owned();
-    let next = "next: cargo xtask lab, and commit what it writes";
+    let outdated = |says: String| advised(says, "cargo xtask lab, and commit what it writes");
     let kubernetes = of(recorded, "kubernetes");
     ensure!(
         kubernetes == KUBERNETES,
-        "the committed evidence is of Kubernetes {kubernetes}, pinned is {KUBERNETES}\n{next}"
+        outdated(format!("the committed evidence is of Kubernetes {kubernetes}, pinned is {KUBERNETES}"))
     );
     let others = PRINTING.iter().filter(|what| recorded.get(**what) != here.get(**what));
     let others: Vec<String> = others
@@ -46,7 +47,10 @@ pub(super) fn judge(differences: &str, recorded: &Versions, here: &Versions) -> 
         .collect();
     ensure!(
         !others.is_empty(),
-        "every claim holds, and the committed evidence is out of date: it is of the same Kubernetes, tools and engine\n{differences}\n{next}"
+        outdated(format!(
+            "every claim holds, and the committed evidence is out of date: it is of the same Kubernetes, tools and \
+             engine\n{differences}"
+        ))
     );
     Ok(Outcome::Skipped(format!(
         "every claim holds; whether the evidence is current is not known with {}",

@@ -4,6 +4,7 @@ use anyhow::{Context, Result};
 
 use crate::cluster::kubectl::is_near;
 use crate::cluster::{Cluster, KUBERC, ready};
+use machine::advice::advised;
 use machine::command::Command;
 use machine::exit::BadInput;
 use machine::files;
@@ -29,11 +30,11 @@ pub(crate) async fn context(
         .await?;
     if output.status != 0 {
         let known = contexts(environment).await;
-        return Err(BadInput(format!(
-            "there is no context `{name}` in the kubeconfig\n{}\nnext: kubectl config get-contexts",
-            known.unwrap_or_default()
-        ))
-        .into());
+        return Err(BadInput(format!("these are the contexts there:\n{}", known.unwrap_or_default())))
+            .context(advised(
+                format!("there is no context `{name}` in the kubeconfig"),
+                "kubectl config get-contexts",
+            ));
     }
     let mut cluster = Cluster::at(workspace, environment, name, workspace.kubeconfig_of(name));
     files::replace_private(&cluster.kubeconfig, &output.stdout)

@@ -7,6 +7,7 @@ use anyhow::{Context, Result};
 use serde::Serialize;
 
 use crate::cluster::remains;
+use machine::advice::advised;
 use machine::container::Restriction;
 use machine::digest::sha256;
 use machine::workspace::Workspace;
@@ -53,6 +54,26 @@ const CONTAINERD_KEEPS_OOM_SCORES: &str = "\
 OOMScoreAdjust=0
 ExecStartPre=/bin/sed -i 's/restrict_oom_score_adj = false/restrict_oom_score_adj = true/' /etc/containerd/config.toml
 ";
+/// Whoever may make a service could have the node take over any address with it, and charts of strangers may make them.
+/// <https://kubernetes.io/docs/reference/access-authn-authz/admission-controllers/#denyserviceexternalips>
+/// For either form that kubeadm's configuration has, by its version.
+const NO_EXTERNAL_IPS: [&str; 2] = [
+    "\
+apiVersion: kubeadm.k8s.io/v1beta4
+kind: ClusterConfiguration
+apiServer:
+  extraArgs:
+    - name: enable-admission-plugins
+      value: NodeRestriction,DenyServiceExternalIPs
+",
+    "\
+apiVersion: kubeadm.k8s.io/v1beta3
+kind: ClusterConfiguration
+apiServer:
+  extraArgs:
+    enable-admission-plugins: NodeRestriction,DenyServiceExternalIPs
+",
+];
 const KUBELET_TAKES_CGROUP_V1: &str = "kind: KubeletConfiguration\nfailCgroupV1: false\n";
 
 /// What a cluster made now would be made from; part of its node's labels.
@@ -81,7 +102,11 @@ fn config(kind: &Kind, drop_in: &Path, fingerprint: &str) -> Config {
             labels: [(MADE_FROM, fingerprint.to_owned())].into(),
             extra_mounts: oom.then_some(mount).into_iter().collect(),
         }],
-        kubeadm_config_patches: v1.then(|| KUBELET_TAKES_CGROUP_V1.to_owned()).into_iter().collect(),
+        kubeadm_config_patches: NO_EXTERNAL_IPS
+            .into_iter()
+            .chain(v1.then_some(KUBELET_TAKES_CGROUP_V1))
+            .map(str::to_owned)
+            .collect(),
     }
 }
 
@@ -118,8 +143,8 @@ pub(crate) async fn create(kind: &Kind, workspace: &Workspace, on_line: impl FnM
     if let Err(error) = created {
         let logs = export_logs(kind, workspace).await;
         remains::remove(&kind.engine, &kubeconfig).await?;
-        let next = format!("next: cargo xtask doctor; what the node said is in {}", logs.display());
-        return Err(error.context(format!("kind could not make the cluster\n{next}")));
+        let next = format!("cargo xtask doctor; what the node said is in {}", logs.display());
+        return Err(error.context(advised("kind could not make the cluster", next)));
     }
     Ok(())
 }
@@ -171,7 +196,7 @@ mod tests {
         let yaml = yaml(vec![]);
         assert!(yaml.contains("apiVersion: kind.x-k8s.io/v1alpha4"), "{yaml}");
         assert!(yaml.contains("statefulset-lab/made-from: f00"), "{yaml}");
-        assert!(!yaml.contains("Patches") && !yaml.contains("extraMounts"), "{yaml}");
+        assert!(!yaml.contains("Kubelet") && !yaml.contains("extraMounts"), "{yaml}");
     }
 
     #[test]

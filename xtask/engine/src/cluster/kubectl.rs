@@ -6,6 +6,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 
 use crate::cluster::remains;
+use machine::advice::advised;
 use machine::pins::Accepts;
 use machine::tools::{Tool, Wanted, ask_version, parse_version};
 use machine::workspace::Workspace;
@@ -24,10 +25,12 @@ pub(super) async fn fitting(workspace: &Workspace, environment: &Environment, se
         copy_out(environment, &path).await?;
     }
     let version = ask_version(Wanted::Kubectl, &path).await.with_context(|| {
-        format!(
-            "kubectl {} is too far from Kubernetes {server}, and the node's own does not run here\n\
-             next: put a kubectl of that version on PATH",
-            environment.kubectl.version
+        let ours = &environment.kubectl.version;
+        advised(
+            format!(
+                "kubectl {ours} is too far from Kubernetes {server}, and the node's own does not run here"
+            ),
+            "put a kubectl of that version on PATH",
         )
     })?;
     Ok(Tool { path, version })

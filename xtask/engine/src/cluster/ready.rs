@@ -15,6 +15,7 @@ use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client, Config};
 
 use crate::transient;
+use machine::advice::advised;
 
 const DEFAULT_CLASS: &str = "storageclass.kubernetes.io/is-default-class";
 
@@ -100,11 +101,10 @@ where
     if matches!(tokio::time::timeout(deadline, watched).await, Ok(true)) {
         return Ok(());
     }
-    bail!(
-        "the cluster has no {what} after {} s\n  last seen: {last}\n\
-         next: cargo xtask shell, then kubectl get events --all-namespaces",
-        deadline.as_secs(),
-    )
+    bail!(advised(
+        format!("the cluster has no {what} after {} s\nlast seen: {last}", deadline.as_secs()),
+        "cargo xtask shell, then kubectl get events --all-namespaces"
+    ))
 }
 
 fn node_is_ready(node: &Node) -> Result<(), String> {
@@ -144,7 +144,10 @@ pub(super) async fn check(client: &Client) -> Result<()> {
     let (classes, all) = (Api::<StorageClass>::all(client.clone()), ListParams::default());
     let classes = transient::read("list the storage classes", || classes.list(&all)).await?;
     classes.iter().any(|class| is_default(class).is_ok()).then_some(()).ok_or_else(|| {
-        anyhow!("the cluster has no default StorageClass\nnext: name one in the chart's values: persistence.storageClass")
+        anyhow!(advised(
+            "the cluster has no default StorageClass",
+            "name one in the chart's values: persistence.storageClass"
+        ))
     })
 }
 

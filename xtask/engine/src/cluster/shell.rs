@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 
 use crate::cluster::running;
+use machine::advice::advised;
 use machine::exit::Exit;
 use machine::print;
 use machine::progress::Progress;
@@ -20,7 +21,10 @@ use setup::Need;
 pub(crate) async fn shell(workspace: &Workspace, progress: &Progress) -> Result<Exit> {
     let environment = setup::ensure(workspace, progress, Need::OwnCluster, None, false).await?;
     let Some(cluster) = running(workspace, &environment).await? else {
-        bail!("the lab's cluster is not running\nnext: cargo xtask cluster up, or cargo xtask lab --keep");
+        bail!(advised(
+            "the lab's cluster is not running",
+            "cargo xtask cluster up, or cargo xtask lab --keep"
+        ));
     };
     let kind = environment.kind()?;
     let tools = [("kind", &kind.tool.path), ("kubectl", &cluster.kubectl.path), ("helm", &cluster.helm.path)];

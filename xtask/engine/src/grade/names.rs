@@ -1,4 +1,4 @@
-//! Names for charts, read off their paths: short, different, and fit to stand in the name of a namespace.
+//! Names for charts, read off their paths: short, different, and fit to be a folder's.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -7,34 +7,17 @@ use anyhow::Result;
 
 use machine::digest::sha256;
 use machine::exit::BadInput;
-use model::kinds::NAMESPACE_CHARS;
 
 /// Hexadecimal digits that tell names apart whose rest had to be cut off.
 const DIGITS: usize = 6;
-/// A name shorter than this says nothing.
-const LEAST: usize = 12;
-
-/// How long the name of a chart may be in `<lab>-<chart>-<experiment>-<digits>`.
-///
-/// # Errors
-/// [`BadInput`] when lab and experiments leave no room for it.
-pub(super) fn room<'a>(lab: &str, experiments: impl Iterator<Item = &'a str>) -> Result<usize> {
-    let longest = experiments.map(str::len).max().unwrap_or(0);
-    let room = NAMESPACE_CHARS.saturating_sub(lab.len() + longest + 2 + DIGITS + 1);
-    if room < LEAST {
-        let says = "lab and experiment leave no room for the name of a chart in that of a namespace";
-        return Err(
-            BadInput(format!("{says}: {} of {NAMESPACE_CHARS} characters", lab.len() + longest)).into()
-        );
-    }
-    Ok(room)
-}
+/// The most characters of a name: there is a table of them.
+const MOST: usize = 30;
 
 /// A name for each chart: the last part of its path, with as many of those before it as tell it from the others.
 ///
 /// # Errors
 /// [`BadInput`] for a chart that isn't there, and for one that is named twice.
-pub(super) fn names(charts: &[PathBuf], room: usize) -> Result<Vec<String>> {
+pub(super) fn names(charts: &[PathBuf]) -> Result<Vec<String>> {
     let mut paths: Vec<PathBuf> = Vec::new();
     for chart in charts {
         let shown = chart.display();
@@ -53,7 +36,7 @@ pub(super) fn names(charts: &[PathBuf], room: usize) -> Result<Vec<String>> {
         let longer: Vec<usize> =
             (0..names.len()).filter(|at| shared(*at) && taken[*at] < parts[*at].len()).collect();
         if longer.is_empty() {
-            return Ok(fitted(names, &paths, room));
+            return Ok(fitted(names, &paths));
         }
         longer.into_iter().for_each(|at| taken[at] += 1);
     }
@@ -77,17 +60,17 @@ fn joined(parts: &[String], taken: usize) -> String {
 }
 
 /// Names that are too long, or still those of another, end in digits made of the whole path.
-fn fitted(names: Vec<String>, paths: &[PathBuf], room: usize) -> Vec<String> {
+fn fitted(names: Vec<String>, paths: &[PathBuf]) -> Vec<String> {
     let mut times: BTreeMap<String, usize> = BTreeMap::new();
     for name in &names {
         *times.entry(name.clone()).or_default() += 1;
     }
     let fit = |(name, path): (String, &PathBuf)| {
-        if name.len() <= room && !name.is_empty() && times[&name] == 1 {
+        if name.len() <= MOST && !name.is_empty() && times[&name] == 1 {
             return name;
         }
         let digest = sha256(path.to_string_lossy().as_bytes());
-        let kept: String = name.chars().take(room - DIGITS - 1).collect();
+        let kept: String = name.chars().take(MOST - DIGITS - 1).collect();
         format!("{}-{}", kept.trim_end_matches('-'), &digest[..DIGITS]).trim_start_matches('-').to_owned()
     };
     names.into_iter().zip(paths).map(fit).collect()
@@ -97,7 +80,7 @@ fn fitted(names: Vec<String>, paths: &[PathBuf], room: usize) -> Vec<String> {
 mod tests {
     use super::*;
 
-    fn named(charts: &[&str], room: usize) -> Result<Vec<String>, String> {
+    fn named(charts: &[&str]) -> Result<Vec<String>, String> {
         let dir = tempfile::tempdir().unwrap();
         let make = |chart: &&str| {
             let path = dir.path().join(chart);
@@ -109,14 +92,14 @@ mod tests {
             path
         };
         let charts: Vec<PathBuf> = charts.iter().map(make).collect();
-        names(&charts, room).map_err(|error| error.to_string())
+        names(&charts).map_err(|error| error.to_string())
     }
 
     #[test]
     fn a_name_is_as_much_of_a_path_as_tells_it_from_the_others() {
-        assert_eq!(named(&["green/chart"], 30).unwrap(), ["chart"]);
+        assert_eq!(named(&["green/chart"]).unwrap(), ["chart"]);
         assert_eq!(
-            named(&["green/chart", "red/chart", "counter-0.1.0.tgz", "White's work/k8s"], 30).unwrap(),
+            named(&["green/chart", "red/chart", "counter-0.1.0.tgz", "White's work/k8s"]).unwrap(),
             ["green-chart", "red-chart", "counter-0-1-0", "k8s"]
         );
     }
@@ -124,25 +107,22 @@ mod tests {
     #[test]
     fn names_that_are_too_long_or_the_same_end_in_digits() {
         let long = "a".repeat(40);
-        let names = named(&[&format!("{long}/chart"), &format!("{long}b/chart")], 20).unwrap();
-        assert!(names.iter().all(|name| name.len() == 20 && name.starts_with("aaaaaaaaaaaaa-")), "{names:?}");
+        let names = named(&[&format!("{long}/chart"), &format!("{long}b/chart")]).unwrap();
+        assert!(
+            names.iter().all(|name| name.len() == MOST && name.starts_with("aaaaaaaaaaaaa")),
+            "{names:?}"
+        );
         assert_ne!(names[0], names[1]);
-        let same = named(&["a/b_c", "a/b-c"], 30).unwrap();
+        let same = named(&["a/b_c", "a/b-c"]).unwrap();
         assert_ne!(same[0], same[1]);
-        let empty = named(&["é"], 30).unwrap();
+        let empty = named(&["é"]).unwrap();
         assert!(!empty[0].is_empty(), "{empty:?}");
     }
 
     #[test]
     fn a_chart_that_is_not_there_or_named_twice_is_bad_input() {
-        assert!(named(&["a", "b/../a"], 30).unwrap_err().ends_with("is named twice"));
-        let error = names(&["/nowhere/chart".into()], 30).unwrap_err().to_string();
+        assert!(named(&["a", "b/../a"]).unwrap_err().ends_with("is named twice"));
+        let error = names(&["/nowhere/chart".into()]).unwrap_err().to_string();
         assert!(error.starts_with("cannot find chart /nowhere/chart: "), "{error}");
-    }
-
-    #[test]
-    fn a_lab_whose_names_leave_no_room_says_so() {
-        assert_eq!(room("statefulset", ["dns", "rolling-update"].into_iter()).unwrap(), 29);
-        assert!(room(&"l".repeat(30), ["e".repeat(30).as_str()].into_iter()).is_err());
     }
 }

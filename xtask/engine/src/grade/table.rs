@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use crate::evidence::grade::{CriterionGrade, Outcome};
 use crate::evidence::summary::{Failure, Summary};
-use machine::progress::paint::Paint;
+use machine::paint::Paint;
 use machine::workspace::Workspace;
 use model::record::written;
 use model::text::shortened;

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use super::Part;
 use super::contract;
 use super::inputs::Fingerprint;
+use machine::advice::advised;
 use machine::command::Command;
 use machine::progress::Task;
 use machine::surroundings::Surroundings;
@@ -59,10 +60,10 @@ impl Parts {
         let rustc = Command::new("rustc").arg("-vV").read().await.context("no Rust toolchain answers")?;
         let host = host_of(&rustc)?.to_owned();
         if !host.contains("-linux-") {
-            bail!(
-                "the cargo builder makes Linux images on Linux, and this is {host}\n\
-                 next: cargo xtask image --builder nix"
-            );
+            bail!(advised(
+                format!("the cargo builder makes Linux images on Linux, and this is {host}"),
+                "cargo xtask image --builder nix"
+            ));
         }
         let libc = if host.ends_with("-musl") { PathBuf::new() } else { static_libc().await? };
         let busybox = static_busybox()?;
@@ -254,10 +255,10 @@ async fn static_libc() -> Result<PathBuf> {
     let path = PathBuf::from(answer.context("no C compiler answers to link the counter")?.trim());
     if !path.is_absolute() {
         // Asked for a file it doesn't have, the compiler returns the bare name.
-        bail!(
-            "there is no static C library to link the counter with\n\
-             next: apt-get install libc6-dev (Debian, Ubuntu) or dnf install glibc-static (Fedora)"
-        );
+        bail!(advised(
+            "there is no static C library to link the counter with",
+            "apt-get install libc6-dev (Debian, Ubuntu) or dnf install glibc-static (Fedora)"
+        ));
     }
     Ok(path)
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 
 use super::inputs::Fingerprint;
+use machine::advice::advised;
 use machine::tools::nix::nix;
 
 /// A first build fetches nixpkgs and compiles the counter.
@@ -17,8 +18,10 @@ const BUILD_DEADLINE: Duration = Duration::from_secs(60 * 60);
 pub(super) async fn build(root: &Path) -> Result<PathBuf> {
     // `--print-out-paths` would be shorter, but Nix 2.8, which Debian has, doesn't know it.
     let build = nix(root, &["build", ".#image", "--no-link", "--json"]).deadline(BUILD_DEADLINE);
-    let built =
-        build.read().await.context("Nix can't build the image\nnext: cargo xtask image --builder cargo")?;
+    let built = build
+        .read()
+        .await
+        .context(advised("Nix can't build the image", "cargo xtask image --builder cargo"))?;
     out_path(&built).with_context(|| format!("`nix build .#image` named no archive: {built}"))
 }
 

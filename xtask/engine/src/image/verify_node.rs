@@ -9,6 +9,7 @@ use anyhow::{Context, Result, ensure};
 
 use super::inspect::Archive;
 use super::verify::{compare, elsewhere, files, otherwise};
+use machine::advice::advised;
 use machine::compare::compare_files;
 use machine::progress::Progress;
 use machine::surroundings::Surroundings;
@@ -47,7 +48,7 @@ pub struct Verdict {
 pub async fn verify(workspace: &Workspace, go: &Go, progress: &Progress, depth: Depth) -> Result<Verdict> {
     ensure!(
         NODE_MODULES.iter().all(|module| module.built(workspace, go).is_some()),
-        "the node image has not been made here, and so can't be made again\nnext: cargo xtask setup"
+        advised("the node image has not been made here, and so can't be made again", "cargo xtask setup")
     );
     let mut verdict = image_twice(workspace, go, progress).await?;
     if depth == Depth::Image {

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 use serde_json::Value as Json;
 
+use crate::lab::stranger;
 use machine::command::Command;
 use model::spec::Values;
 
@@ -30,7 +31,10 @@ pub struct Release {
 impl Release {
     /// Helm, as one that may do what the release's user may.
     pub fn helm(&self, helm: &Command) -> Command {
-        helm.clone().args(self.user.iter().flat_map(|user| ["--kube-as-user", user.as_str()]))
+        match &self.user {
+            Some(user) => stranger::bounded(helm.clone()).args(["--kube-as-user", user]),
+            None => helm.clone(),
+        }
     }
 
     /// Helm, rendering the chart.
@@ -39,7 +43,8 @@ impl Release {
     /// When the values file can't be written.
     pub fn template(&self, helm: &Command) -> Result<Command> {
         let file = self.write_values("discover", &self.values)?;
-        Ok(helm.clone().args(["template", &self.name]).arg(&self.chart).arg("--values").arg(file))
+        let helm = if self.user.is_some() { stranger::rendering(helm.clone()) } else { helm.clone() };
+        Ok(helm.args(["template", &self.name]).arg(&self.chart).arg("--values").arg(file))
     }
 
     /// Helm, installing or upgrading the chart as `name` in a namespace. A hook may take `timeout_s` seconds.

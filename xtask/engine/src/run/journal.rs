@@ -15,9 +15,9 @@ use crate::run::session::Session;
 use crate::run::subject::Subject;
 use cli::{ClusterArg, OutputArg};
 use machine::exit::Exit;
+use machine::paint::Paint;
 use machine::print;
 use machine::progress::Progress;
-use machine::progress::paint::Paint;
 use model::failure::Failure;
 use model::record::{Criterion, ExperimentRecord, FORMAT, Record, Stage, millis};
 

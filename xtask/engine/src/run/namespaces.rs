@@ -1,11 +1,16 @@
 //! The namespaces of the experiments: made before, gone after, leftovers of a killed run cleared away.
 
+mod bounds;
+mod finalizers;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
 use futures::future::try_join_all;
-use k8s_openapi::api::core::v1::{Namespace, PersistentVolumeClaim, Pod, ServiceAccount};
+use k8s_openapi::api::core::v1::{
+    LimitRange, Namespace, PersistentVolumeClaim, Pod, ResourceQuota, ServiceAccount,
+};
 use k8s_openapi::api::rbac::v1::{RoleBinding, RoleRef, Subject};
 use kube::api::{Api, DeleteParams, ListParams, ObjectMeta, PostParams};
 use kube::runtime::wait::await_condition;
@@ -39,16 +44,23 @@ pub struct Namespaces {
 
 /// The name of an experiment's namespace: `<lab>-<experiment>`, as a person would choose it.
 ///
-/// Where several charts or several people share a cluster it ends in digits made of all that tells it apart: words
-/// with dashes in them can be put together to the same name in many ways, and two people run the same lab.
-pub fn name(lab: &str, chart: Option<&str>, experiment: &str, owner: Option<&Identity>) -> String {
-    let words = [Some(lab), chart, Some(experiment)].into_iter().flatten().collect::<Vec<_>>().join("-");
-    if chart.is_none() && owner.is_none() {
+/// Where several people share a cluster it ends in digits made of all that tells it apart: words with dashes in them
+/// can be put together to the same name in many ways, and two people run the same lab. That of a stranger's chart,
+/// which goes by the name `stranger`, consists of them: a chart that reads where it is installed learns nothing.
+pub fn name(lab: &str, stranger: Option<&str>, experiment: &str, owner: Option<&Identity>) -> String {
+    let words = format!("{lab}-{experiment}");
+    if stranger.is_none() && owner.is_none() {
         return words;
     }
-    let all = [lab, chart.unwrap_or_default(), experiment, owner.map_or("", Identity::key)].join("\n");
-    let kept: String = words.chars().take(NAMESPACE_CHARS - DIGITS - 1).collect();
-    format!("{}-{}", kept.trim_end_matches('-'), &sha256(all.as_bytes())[..DIGITS])
+    let all = [lab, stranger.unwrap_or_default(), experiment, owner.map_or("", Identity::key)].join("\n");
+    let digits = sha256(all.as_bytes());
+    match stranger {
+        Some(_) => format!("app-{}", &digits[..2 * DIGITS]),
+        None => {
+            let kept: String = words.chars().take(NAMESPACE_CHARS - DIGITS - 1).collect();
+            format!("{}-{}", kept.trim_end_matches('-'), &digits[..DIGITS])
+        }
+    }
 }
 
 /// The labels by which the namespaces of an identity are found, as `kubectl --selector` takes them.
@@ -64,7 +76,7 @@ impl Namespaces {
     }
 
     /// Makes an empty namespace and waits for its default service account, without which no pod is admitted. `user`
-    /// may do in it what an owner may, and nothing anywhere else.
+    /// may do in it what an owner may, within bounds, and nothing anywhere else.
     ///
     /// # Errors
     /// When it exists, or the API server refuses.
@@ -84,6 +96,7 @@ impl Namespaces {
         let (what, params) = (format!("create namespace {name}"), PostParams::default());
         transient::once(&what, || namespaces.create(&params, &namespace)).await?;
         if let Some(user) = user {
+            self.bound(name).await?;
             let (bindings, owner) = (Api::<RoleBinding>::namespaced(client.clone(), name), ownership(user));
             let what = format!("make {user} the owner of namespace {name}");
             transient::once(&what, || bindings.create(&params, &owner)).await?;
@@ -92,6 +105,29 @@ impl Namespaces {
         until(accounts, "default", |account: Option<&ServiceAccount>| account.is_some())
             .await
             .with_context(|| format!("namespace {name} got no default service account"))
+    }
+
+    /// Bounds what an owner of a namespace may make in it, and waits until the bounds count: the API server refuses what
+    /// a quota speaks of until the controller of quotas has looked at it first.
+    async fn bound(&self, name: &str) -> Result<()> {
+        let params = PostParams::default();
+        let ranges: Api<LimitRange> = Api::namespaced(self.client.clone(), name);
+        let range = bounds::of_containers();
+        let what = format!("bound the containers in namespace {name}");
+        transient::once(&what, || ranges.create(&params, &range)).await?;
+        let quotas: Api<ResourceQuota> = Api::namespaced(self.client.clone(), name);
+        for quota in bounds::of_a_namespace() {
+            let what = format!("bound what there may be in namespace {name}");
+            transient::once(&what, || quotas.create(&params, &quota)).await?;
+            let counts = |quota: Option<&ResourceQuota>| {
+                quota.and_then(|quota| quota.status.as_ref()?.hard.as_ref()).is_some()
+            };
+            let of = quota.metadata.name.as_deref().unwrap_or_default();
+            until(quotas.clone(), of, counts)
+                .await
+                .with_context(|| format!("quota {of} of namespace {name} does not count"))?;
+        }
+        Ok(())
     }
 
     /// Deletes a namespace without waiting until it is gone.
@@ -116,13 +152,18 @@ impl Namespaces {
         delete(&format!("delete the claims of {name}"), || claims.delete_collection(&ordinary, &all)).await
     }
 
-    /// Deletes a namespace and waits until it is gone.
+    /// Deletes a namespace and waits until it is gone. A finalizer that no controller answers for, as a chart may
+    /// write one, holds it for ever, and is taken away.
     ///
     /// # Errors
     /// As [`Namespaces::release`], and when it does not go.
     pub async fn remove(&self, name: &str) -> Result<()> {
         self.release(name).await?;
         let namespaces: Api<Namespace> = Api::all(self.client.clone());
+        let held = |namespace: Option<&Namespace>| namespace.is_none_or(finalizers::hold);
+        // Whether it has gone, is held, or is late: what holds it without a reason goes.
+        let _ = until(namespaces.clone(), name, held).await;
+        finalizers::cut(&self.client, name).await?;
         until(namespaces, name, |namespace: Option<&Namespace>| namespace.is_none())
             .await
             .with_context(|| format!("namespace {name} did not go"))
@@ -208,8 +249,19 @@ mod tests {
         let names = pairs.map(|(lab, chart, experiment)| name(lab, Some(chart), experiment, None));
         assert!(names[0] != names[1] && names[1] != names[2] && names[0] != names[2], "{names:?}");
         let long = "l".repeat(60);
-        let names = ["x", "y"].map(|chart| name(&long, Some(chart), &long, Some(&identity("/a"))));
+        let names = ["/a", "/b"].map(|cache| name(&long, None, &long, Some(&identity(cache))));
         assert!(names[0] != names[1] && names[0].len() == NAMESPACE_CHARS, "{names:?}");
+    }
+
+    #[test]
+    fn a_strangers_chart_learns_nothing_from_the_name_of_its_namespace() {
+        for owner in [None, Some(&identity("/a"))] {
+            let name = name("statefulset", Some("counter"), "partition", owner);
+            assert!(
+                !["statefulset", "counter", "partition", "lab"].iter().any(|it| name.contains(it)),
+                "{name}"
+            );
+        }
     }
 
     #[test]

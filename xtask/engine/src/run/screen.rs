@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::evidence::grade::Outcome;
 use crate::evidence::summary::{Failure, Summary};
-use machine::progress::paint::Paint;
+use machine::paint::Paint;
 use machine::progress::seconds;
 use model::record::{ExperimentRecord, Record, Verdict, written};
 use model::text::{on_one_line, shortened};

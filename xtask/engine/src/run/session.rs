@@ -16,6 +16,7 @@ use crate::run::course::{Course, Installed};
 use crate::run::namespaces::{self, Namespaces};
 use crate::run::subject::Subject;
 use cli::{ClusterArg, RunArgs};
+use machine::advice::{self, advised};
 use machine::command::Command;
 use machine::identity::Identity;
 use machine::progress::Progress;
@@ -141,7 +142,11 @@ impl<'a> Session<'a> {
             }
             // Also when the run broke while it was being made.
             let down = cluster::down(self.workspace, progress).await;
-            left.extend(down.err().map(|error| format!("{error:#}\nnext: cargo xtask cluster down")));
+            left.extend(down.err().map(|error| {
+                advice::in_words(
+                    &error.context(advised("the cluster is still there", "cargo xtask cluster down")),
+                )
+            }));
         }
         if !own
             && !self.args.keep

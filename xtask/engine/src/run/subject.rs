@@ -8,6 +8,7 @@ use crate::evidence::Paths;
 use crate::image::Image;
 use crate::lab::Lab;
 use crate::lab::release::{Release, merge};
+use crate::lab::stranger;
 use crate::lab::target::Target;
 use crate::run::bench::Access;
 use crate::run::namespaces;
@@ -72,7 +73,7 @@ impl Subject {
 
     /// The namespace of an experiment; `owner` of a cluster that others use as well.
     pub fn namespace(&self, experiment: &Experiment, owner: Option<&Identity>) -> String {
-        namespaces::name(&self.lab.spec.lab, self.name.as_deref(), &experiment.id, owner)
+        namespaces::name(&self.lab.spec.lab, self.stranger(), &experiment.id, owner)
     }
 
     /// What a person calls an experiment of it.
@@ -81,26 +82,29 @@ impl Subject {
         format!("{name}{}", experiment.id)
     }
 
-    /// The user Helm acts as: of several charts none may touch another's namespaces, or anything beside them.
+    /// The user Helm acts as with somebody else's chart: of several charts none may touch another's namespaces, and
+    /// none at all anything beside its own.
     pub fn user(&self, owner: Option<&Identity>) -> Option<String> {
         let of = owner.map(|owner| format!("{}:", owner.key())).unwrap_or_default();
-        self.name.as_ref().map(|name| format!("{of}{}:{name}", self.lab.spec.lab))
+        self.stranger().map(|name| format!("{of}{}:{name}", self.lab.spec.lab))
+    }
+
+    /// What somebody else's chart goes by.
+    fn stranger(&self) -> Option<&str> {
+        self.name.as_deref().or(self.lab.foreign.then_some("chart"))
     }
 
     /// Its chart, a folder or an archive.
     ///
     /// # Errors
-    /// It is no chart, or reaches out of its folder: Helm follows links, to any file of this machine.
+    /// It is no chart; somebody else's makes Helm read what is not its own.
     pub fn chart(&self) -> Result<PathBuf> {
         let chart = self.lab.chart();
-        if chart.is_file() {
-            return Ok(chart);
-        }
-        if !chart.join("Chart.yaml").is_file() {
+        if !chart.is_file() && !chart.join("Chart.yaml").is_file() {
             bail!("{} is no chart: it has no Chart.yaml", chart.display());
         }
-        if self.name.is_some() {
-            stays_inside(&chart, &chart)?;
+        if self.lab.foreign {
+            stranger::reads_only_itself(&chart)?;
         }
         Ok(chart)
     }
@@ -139,11 +143,12 @@ impl Subject {
     }
 
     /// Whether the namespace of an experiment may go when it has ended: those are left that somebody will want to
-    /// look at, because they failed or, in a cluster that is kept, were asked for by name. Of several charts none is:
-    /// a node bears about a hundred pods.
+    /// look at, because they failed or, in a cluster that is kept, were asked for by name. Of several charts only the
+    /// latter: a node bears about a hundred pods.
     pub fn may_go(&self, record: &ExperimentRecord, keep: bool) -> bool {
+        let asked_for = keep && !self.only.is_empty();
         let holds = record.failure.is_none() && !record.claims.iter().any(|claim| claim.verdict.is_red());
-        self.name.is_some() || holds && (!keep || self.only.is_empty())
+        !asked_for && (self.name.is_some() || holds)
     }
 
     /// Name and version of its chart.
@@ -199,39 +204,4 @@ pub(crate) fn values_of(file: Option<&Path>) -> Result<Values> {
 fn image_values(image: &Image) -> Result<Values> {
     let (repository, tag) = image.name.rsplit_once(':').unwrap_or((&image.name, ""));
     Ok(serde_json::from_value(serde_json::json!({"image": {"repository": repository, "tag": tag}}))?)
-}
-
-/// Refuses links that lead out of a chart.
-fn stays_inside(folder: &Path, chart: &Path) -> Result<()> {
-    let failed = || format!("cannot look into {}", folder.display());
-    for entry in std::fs::read_dir(folder).with_context(failed)? {
-        let path = entry.with_context(failed)?.path();
-        let kind = path.symlink_metadata().with_context(failed)?.file_type();
-        if kind.is_dir() {
-            stays_inside(&path, chart)?;
-        } else if kind.is_symlink() && !path.canonicalize().is_ok_and(|target| target.starts_with(chart)) {
-            bail!("{} is a link out of the chart", path.display());
-        }
-    }
-    Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_link_out_of_a_chart_is_refused_and_one_inside_is_not() {
-        let dir = tempfile::tempdir().unwrap();
-        let root = dir.path().canonicalize().unwrap();
-        let chart = root.join("chart");
-        std::fs::create_dir_all(chart.join("files")).unwrap();
-        std::fs::write(root.join("secret"), "").unwrap();
-        std::fs::write(chart.join("Chart.yaml"), "").unwrap();
-        std::os::unix::fs::symlink("../Chart.yaml", chart.join("files/inside")).unwrap();
-        stays_inside(&chart, &chart).unwrap();
-        std::os::unix::fs::symlink("../../secret", chart.join("files/outside")).unwrap();
-        let error = stays_inside(&chart, &chart).unwrap_err().to_string();
-        assert!(error.ends_with("files/outside is a link out of the chart"), "{error}");
-    }
 }

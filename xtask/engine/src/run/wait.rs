@@ -85,6 +85,27 @@ impl Wait<'_> {
     }
 }
 
+/// Ends when a hook that was begun after `began` can never end, with the reason. A hook that fails is Helm's to judge,
+/// and one that crashes may be waiting for what is still starting: it is for what keeps a container from running at all.
+pub(crate) async fn hook_in_vain(timeline: &Timeline, began: Instant) -> Failure {
+    let of_a_hook = |pod: &Json| {
+        let owner = pod.pointer("/metadata/ownerReferences/0/kind").and_then(Json::as_str);
+        // A hook is a job, or a pod that nobody owns.
+        if matches!(owner, None | Some("Job")) { hopeless::never_runs(pod) } else { None }
+    };
+    let mut changes = timeline.subscribe();
+    loop {
+        changes.borrow_and_update();
+        if let Some(stuck) = timeline.find_seen(Kind::Pod, began, of_a_hook) {
+            let awaited = "the hooks of the chart to end".to_owned();
+            let seen = seen(timeline, format!("{} had not begun", stuck.name));
+            return Why::Hopeless { awaited, stuck, seen }.into();
+        }
+        // The sender lives in the timeline that we hold.
+        let _ = changes.changed().await;
+    }
+}
+
 /// Why no amount of waiting helps, if so: of pods seen since the act began, for it may have made them, and of events
 /// since it had been done, for before they tell of what it may have mended.
 fn hopeless(timeline: &Timeline, act: Act) -> Option<Stuck> {
@@ -244,6 +265,25 @@ mod tests {
             "{error}"
         );
         assert_eq!(before.elapsed(), Duration::ZERO);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_hook_whose_image_is_not_to_be_had_is_not_waited_for_and_one_that_crashes_is() {
+        let hook = |name: &str, owner: &str, reason: &str| {
+            json!({"metadata": {"name": name, "uid": name, "ownerReferences": [{"kind": owner}]}, "status":
+                {"containerStatuses": [{"state": {"waiting": {"reason": reason, "message": "no"}}, "restartCount": 9}]}})
+        };
+        let (timeline, began) = (Timeline::begin(), Instant::now());
+        timeline.applied(Kind::Pod, hook("crashes", "Job", "CrashLoopBackOff"));
+        timeline.applied(Kind::Pod, hook("counter-0", "StatefulSet", "ImagePullBackOff"));
+        let waits = hook_in_vain(&timeline, began);
+        assert!(tokio::time::timeout(Duration::from_secs(60), waits).await.is_err());
+        timeline.applied(Kind::Pod, hook("migrate", "Job", "ImagePullBackOff"));
+        let error = hook_in_vain(&timeline, began).await.headline();
+        assert_eq!(
+            error,
+            "the hooks of the chart to end: this can no longer happen: pod migrate: ImagePullBackOff: no"
+        );
     }
 
     #[tokio::test(start_paused = true)]

@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use console::{measure_text_width, strip_ansi_codes, truncate_str};
 
-use super::paint::Paint;
 use super::seconds;
+use crate::paint::Paint;
 
 /// Pictures of a spinner, one after the other.
 const SPINNER: [&str; 10] = ["⠋", "⠙", "⠹", "⠸", "⠼", "⠴", "⠦", "⠧", "⠇", "⠏"];

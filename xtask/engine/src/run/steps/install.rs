@@ -1,6 +1,7 @@
 //! `install`, `upgrade` and `uninstall`: the release by the real Helm, then wait for its workloads.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
@@ -9,7 +10,7 @@ use serde_json::Value as Json;
 use crate::lab::release::merge;
 use crate::run::bench::{Bench, seen};
 use crate::run::timeline::Timeline;
-use crate::run::wait::{Act, Wait};
+use crate::run::wait::{self, Act, Wait};
 use crate::transient;
 use machine::command::Command;
 use model::condition;
@@ -25,7 +26,12 @@ pub(super) async fn install(step: &Install, bench: &mut Bench<'_>) -> Result<Jso
     let command = release.upgrade(helm, &bench.namespace, name, values, step.timeout_s)?;
     let command = command.deadline(Duration::from_secs(step.timeout_s + 5));
     let began = Instant::now();
-    let output = bench.run(command.clone()).await?;
+    let timeline = Arc::clone(&bench.timeline);
+    let output = tokio::select! {
+        output = bench.run(command.clone()) => output?,
+        // Helm waits for a hook to the end of its time, also for one whose image will never be there.
+        error = wait::hook_in_vain(&timeline, began) => return Err(error.into()),
+    };
     if output.status != 0 {
         return Err(transient::failed(&command, output));
     }

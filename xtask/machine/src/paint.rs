@@ -2,6 +2,10 @@
 
 use std::io::IsTerminal;
 
+/// All that paint consists of.
+pub(crate) const CODES: [&str; 7] =
+    ["\x1b[0m", "\x1b[1m", "\x1b[2m", "\x1b[31m", "\x1b[32m", "\x1b[33m", "\x1b[36m"];
+
 /// Colours for one stream, or none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Paint(bool);
@@ -15,6 +19,12 @@ impl Paint {
     /// As stderr wants it.
     pub fn stderr() -> Self {
         Self(wanted(std::io::stderr().is_terminal(), variable))
+    }
+
+    /// Whatever the stream wants.
+    #[cfg(test)]
+    pub(crate) fn always() -> Self {
+        Self(true)
     }
 
     /// Text alone.
@@ -58,7 +68,7 @@ impl Paint {
 }
 
 /// A variable of the environment; empty is not set.
-pub(super) fn variable(name: &str) -> Option<String> {
+pub(crate) fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
 }
 
