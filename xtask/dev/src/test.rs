@@ -243,8 +243,9 @@ async fn cluster(
         };
         tally.check(progress, &format!("lab {}", workspace.display(&file)), other).await;
     }
-    tally.check(progress, "connections that break", proxy::run(workspace, program)).await;
     controls(workspace, &["all".to_owned()], false, progress, tally).await;
+    // After the controls: it does not begin before their namespaces are gone, also that of a chart that holds it.
+    tally.check(progress, "connections that break", proxy::run(workspace, program)).await;
     tally
         .check(progress, "nothing is left", leftovers::check(workspace, environment, &before, progress))
         .await;

@@ -51,7 +51,7 @@ fn waiting(pod: &Json, hopeless: impl Fn(&str, i64) -> bool) -> Option<Stuck> {
 pub fn refused(event: &Json, object: Option<&Json>) -> Option<Stuck> {
     let (kind, message) = (text(event, "/involvedObject/kind"), text(event, "/message"));
     let no_class = message.contains("storageclass") && message.contains("not found");
-    let refused = message.contains("violates PodSecurity");
+    let refused = message.contains("violates PodSecurity") || never_within_quota(message);
     let still = object.is_none_or(|object| lacks(kind, object));
     ((no_class || refused) && still).then(|| Stuck {
         kind: kind.to_owned(),
@@ -59,6 +59,14 @@ pub fn refused(event: &Json, object: Option<&Json>) -> Option<Stuck> {
         reason: text(event, "/reason").to_owned(),
         message: message.to_owned(),
     })
+}
+
+/// Whether a quota refuses something of which nothing is there yet, so that nothing can make room for it:
+/// `exceeded quota: most, requested: pods=1, used: pods=0, limited: pods=0`.
+fn never_within_quota(message: &str) -> bool {
+    let used = message.split_once("exceeded quota: ").and_then(|(_, told)| told.split_once(", used: "));
+    let used = used.and_then(|(_, told)| told.split_once(", limited: "));
+    used.is_some_and(|(used, _)| used.split(',').any(|one| one.ends_with("=0")))
 }
 
 /// Whether an object has not got what it asks for: a claim its volume, a workload its pods.
@@ -104,5 +112,17 @@ mod tests {
         assert!(refused(&baseline, Some(&set(2))).is_some());
         assert_eq!(refused(&baseline, Some(&set(3))), None);
         assert_eq!(refused(&event("StatefulSet", "create Pod it-0 successful"), Some(&set(0))), None);
+    }
+
+    #[test]
+    fn a_quota_that_something_may_leave_again_is_waited_for_and_one_that_is_too_small_is_not() {
+        let says = |used: &str| {
+            let message = format!(
+                "pods \"it-0\" is forbidden: exceeded quota: most, requested: pods=1, used: {used}, limited: pods=1"
+            );
+            refused(&event("StatefulSet", &message), None).is_some()
+        };
+        assert!(says("pods=0") && says("cpu=1,pods=0"));
+        assert!(!says("pods=1") && !says("pods=10"));
     }
 }
