@@ -26,7 +26,7 @@ fn main() -> ExitCode {
     let metrics = Arc::new(Metrics::new(visits));
     let readiness = Arc::new(Readiness::new(settings.unready_file.clone()));
     let counter = Counter::start(store, visits, metrics.clone(), readiness.clone());
-    let app = App::new(&settings.identity, counter, metrics, readiness);
+    let app = App::new(&settings.identity, counter, metrics, readiness).standing_in(settings.stands_in);
     match server::run(&settings, router(app.clone()), &app) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => refuse(1, &error.report()),

@@ -18,6 +18,9 @@ pub struct Settings {
     pub data_dir: PathBuf,
     /// `UNREADY_FILE`, default `/tmp/unready`: while it exists, `/readyz` answers 503.
     pub unready_file: PathBuf,
+    /// `STANDS_IN`, `true` or `false` (default): paths it does not know are answered as `/healthz` is, and not counted.
+    /// It then stands in for another app, whose probes and hooks ask for what they like.
+    pub stands_in: bool,
     /// Who this process says it is.
     pub identity: Identity,
     /// What one process may be made to hold and wait for.
@@ -83,6 +86,7 @@ impl Settings {
             listen: reader.parsed("LISTEN", "0.0.0.0:8000", "an address and a port, such as 0.0.0.0:8000"),
             data_dir: reader.path("DATA_DIR", "/data"),
             unready_file: reader.path("UNREADY_FILE", "/tmp/unready"),
+            stands_in: reader.parsed("STANDS_IN", "false", "true or false"),
             identity: Identity {
                 pod: reader.text("POD_NAME", &hostname),
                 hostname,

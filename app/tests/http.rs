@@ -287,3 +287,15 @@ async fn version_tells_the_program_and_the_revision() {
     assert_eq!(status, StatusCode::OK);
     assert_eq!(json(&body), serde_json::json!({"version": env!("CARGO_PKG_VERSION"), "revision": "v7"}));
 }
+
+#[tokio::test]
+async fn standing_in_for_another_app_it_answers_what_is_asked_and_counts_only_visits() {
+    let site = Site::new();
+    assert_eq!(site.get("/health", &[]).await.0, StatusCode::NOT_FOUND);
+    let router = router(site.app.clone().standing_in(true));
+    let other = Site { router, ..site };
+    assert_eq!(other.get("/api/v1/health", &[]).await, (StatusCode::OK, "ok\n".to_owned()));
+    assert_eq!(json(&other.get("/visits", &[JSON]).await.1)["visits"], 0);
+    other.get("/", &[]).await;
+    assert_eq!(json(&other.get("/visits", &[JSON]).await.1)["visits"], 1);
+}
