@@ -32,6 +32,7 @@ fn run(cli: &Cli) -> Result<Exit> {
         Subcommands::Setup => wait_for(interrupt::or(set_up(&workspace))),
         Subcommands::Lab(_)
         | Subcommands::Grade(_)
+        | Subcommands::PostRender { .. }
         | Subcommands::Values(_)
         | Subcommands::Explain(_)
         | Subcommands::Image(_)

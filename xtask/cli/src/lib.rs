@@ -86,6 +86,12 @@ pub enum Subcommands {
     Explain(ExplainArgs),
     /// Say what each value of a chart really does: which field of which object it drives, and which values do nothing.
     Values(ValuesArgs),
+    /// What Helm runs between rendering and installing: changes the objects on stdin as the file says.
+    #[command(hide = true)]
+    PostRender {
+        /// What is changed.
+        changes: PathBuf,
+    },
     /// Install what the machine lacks: a container engine, kind, kubectl, helm, a node image.
     Setup,
     /// Say what is there, what is missing, and the exact command that fixes it. Changes nothing.
@@ -153,8 +159,23 @@ pub struct GradeArgs {
     /// Charts: folders, or archives made by `helm package`.
     #[arg(required = true, value_name = "CHART")]
     pub charts: Vec<PathBuf>,
+    /// Whose images the pods run: the chart's; the lab's own in their place; or, for each image, the chart's where the
+    /// node can have it.
+    #[arg(long, value_enum, default_value_t = ImageOf::Auto, value_name = "WHOSE")]
+    pub image_of: ImageOf,
     #[command(flatten)]
     pub run: RunArgs,
+}
+
+/// Whose images run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ImageOf {
+    /// Those that the chart names.
+    Chart,
+    /// The counter in the place of the app, and its shell in that of every other.
+    StandIn,
+    /// The chart's where the node can have them, else what stands in for them.
+    Auto,
 }
 
 /// What to look at.

@@ -273,6 +273,19 @@ impl Cluster {
         Ok(true)
     }
 
+    /// Whether the node has an image, or gets it when it is asked to. On a cluster that isn't ours nobody can be asked.
+    pub(crate) async fn can_have(&self, image: &str) -> bool {
+        let Some(kind) = &self.kind else { return true };
+        let (node, full) = (remains::node(&kind.engine), full_name(image));
+        let ctr = |args: &[&str], deadline_s| {
+            let ctr = kind.engine.command().args(["exec", &node, "ctr", "--namespace", "k8s.io", "images"]);
+            ctr.args(args).deadline(Duration::from_secs(deadline_s))
+        };
+        let listed = ctr(&["list", "--quiet", &format!("name=={full}")], 20).read().await;
+        listed.is_ok_and(|listed| !listed.trim().is_empty())
+            || ctr(&["pull", &full], 120).read().await.is_ok()
+    }
+
     /// The digest of the configuration of an image in the node: containerd tells that of its manifest only.
     async fn node_image_id(&self, kind: &Kind, tag: &str) -> Option<String> {
         let node = remains::node(&kind.engine);
@@ -301,9 +314,36 @@ impl Cluster {
     }
 }
 
+/// An image's name as containerd keeps it: <https://github.com/distribution/reference>.
+fn full_name(image: &str) -> String {
+    let (first, rest) = image.split_once('/').unwrap_or(("", image));
+    let is_registry = first == "localhost" || first.contains(['.', ':']);
+    let path = match first {
+        "" => format!("docker.io/library/{rest}"),
+        _ if is_registry => image.to_owned(),
+        _ => format!("docker.io/{image}"),
+    };
+    let tagged = path.rsplit('/').next().is_some_and(|last| last.contains([':', '@']));
+    if tagged { path } else { format!("{path}:latest") }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_image_is_called_as_containerd_keeps_it() {
+        for (image, full) in [
+            ("busybox", "docker.io/library/busybox:latest"),
+            ("busybox:1.36", "docker.io/library/busybox:1.36"),
+            ("someone/app:v1", "docker.io/someone/app:v1"),
+            ("ghcr.io/a/b", "ghcr.io/a/b:latest"),
+            ("localhost:5000/a", "localhost:5000/a:latest"),
+            ("a@sha256:00", "docker.io/library/a@sha256:00"),
+        ] {
+            assert_eq!(full_name(image), full);
+        }
+    }
 
     /// Variables are set for a process where it is started: the test starts itself.
     #[tokio::test]

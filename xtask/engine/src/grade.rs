@@ -29,7 +29,8 @@ pub(crate) fn subjects(workspace: &Workspace, args: &GradeArgs) -> Result<Vec<Su
     named
         .map(|(name, chart)| {
             let lab = lab.with_chart(chart)?;
-            Ok(Subject::named(&name, lab, &args.run.only, values.clone(), &folder))
+            let subject = Subject::named(&name, lab, &args.run.only, values.clone(), &folder);
+            Ok(Subject { adapts: Some(args.image_of), ..subject })
         })
         .collect()
 }

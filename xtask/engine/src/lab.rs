@@ -2,6 +2,9 @@
 
 pub(crate) mod schema;
 pub(crate) mod stranger;
+pub(crate) mod adapt;
+pub(crate) mod changes;
+pub(crate) mod post_render;
 pub(crate) mod release;
 pub(crate) mod target;
 

@@ -8,10 +8,10 @@ mod failed;
 pub mod image;
 mod cluster;
 mod lab;
+mod values;
 mod evidence;
 mod run;
 mod grade;
-mod values;
 mod explain;
 
 pub use cluster::{client, down};
@@ -52,6 +52,9 @@ use crate::run::session::Session;
 /// # Panics
 /// The command is none of a lab.
 pub async fn dispatch(command: Subcommands) -> Result<Exit> {
+    if let Subcommands::PostRender { changes } = &command {
+        return lab::post_render::post_render(changes).map(|()| Exit::Holds);
+    }
     let workspace = Workspace::discover()?;
     let progress = Progress::new();
     match command {

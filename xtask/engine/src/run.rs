@@ -1,6 +1,7 @@
 //! The experiments, side by side: each in a namespace of its own, watched from before its first step.
 
 pub(crate) mod session;
+mod node;
 pub(crate) mod course;
 pub(crate) mod subject;
 pub(crate) mod journal;
@@ -9,6 +10,7 @@ mod screen;
 pub(crate) mod namespaces;
 pub(crate) mod steps;
 mod needs;
+mod gate;
 mod room;
 pub(crate) mod timeline;
 pub(crate) mod ledger;
@@ -94,7 +96,9 @@ pub(crate) async fn experiments(
                 namespace,
                 timeline,
                 recorded: Scope::new(),
-                values: BTreeMap::new(),
+                asked: BTreeMap::new(),
+                set: Vec::new(),
+                adapted: target.found.iter().cloned().collect(),
                 commands: Vec::new(),
                 act: Act::at(Instant::now()),
             };
@@ -170,7 +174,19 @@ async fn run_one(
     let mut steps = Vec::new();
     let end = tokio::time::Instant::now() + Duration::from_secs(experiment.timeout_s);
     let done = match prepare(experiment, &bench, namespaces, end).await {
-        Ok(None) => do_steps(experiment, &mut bench, &mut steps, task, end).await.map(|()| None),
+        Ok(None) => {
+            let (client, namespace) = (bench.access.client.clone(), bench.namespace.clone());
+            let gates = async {
+                match gate::is_wanted(experiment) {
+                    true => gate::keep(client, &namespace, &timeline).await,
+                    false => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                done = do_steps(experiment, &mut bench, &mut steps, task, end) => done.map(|()| None),
+                never = gates => match never {},
+            }
+        }
         unable => unable,
     };
     let (skipped, failure) = match done {
@@ -195,6 +211,7 @@ async fn run_one(
         skipped,
         failure,
         diagnostics,
+        adapted: bench.adapted,
         ..unrun(experiment, bench.namespace)
     }
 }
@@ -244,6 +261,7 @@ async fn do_steps(
             name: label.clone(),
             kind: step.kind(),
             values: stale::values(step),
+            set: std::mem::take(&mut bench.set),
             started_ms,
             ended_ms,
             engine_ms: millis(timeline.ledger.engine(began, ended)),
@@ -280,6 +298,7 @@ fn unrun(experiment: &Experiment, namespace: String) -> ExperimentRecord {
         skipped: None,
         failure: None,
         diagnostics: Vec::new(),
+        adapted: Vec::new(),
     }
 }
 
@@ -345,12 +364,14 @@ mod tests {
     use super::*;
     use crate::fake::Fake;
     use crate::lab::Lab;
+    use crate::lab::post_render::PostRenderer;
     use crate::lab::target::Target;
     use crate::run::bench::Access;
     use crate::run::timeline::Timeline;
     use machine::command::Command;
     use machine::workspace::Workspace;
     use model::kinds::Kind;
+    use model::settings::Settings;
     use model::spec::Values;
     use std::os::unix::fs::PermissionsExt;
     use std::path::Path;
@@ -371,7 +392,7 @@ experiments:
 
     fn access(fake: &Fake, kubectl: Command) -> Access {
         let (helm, tools) = (Command::new("false"), Arc::new(Semaphore::new(4)));
-        Access { client: fake.client(), kubectl, helm, tools }
+        Access { client: fake.client(), kubectl, helm, post_renderer: PostRenderer::pretended(), tools }
     }
 
     #[tokio::test]
@@ -391,6 +412,8 @@ experiments:
             lab,
             only: Vec::new(),
             values: Values::new(),
+            always: Settings::default(),
+            adapts: None,
             folder: dir.path().into(),
             refreshes: false,
         };
@@ -413,7 +436,9 @@ experiments:
             namespace: "lab".to_owned(),
             timeline: Arc::new(Timeline::begin()),
             recorded: Scope::new(),
-            values: BTreeMap::new(),
+            asked: BTreeMap::new(),
+            set: Vec::new(),
+            adapted: Vec::new(),
             commands: Vec::new(),
             act: Act::at(Instant::now()),
         }

@@ -6,6 +6,7 @@ mod difference;
 mod probe;
 mod setting;
 mod table;
+mod handle;
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -25,6 +26,8 @@ use machine::print;
 use machine::progress::Progress;
 use machine::tools::Tool;
 use machine::workspace::Workspace;
+
+pub(crate) use self::handle::handles;
 
 use self::chart::ChartFiles;
 use self::difference::{Field, fields_that_differ};
@@ -61,6 +64,15 @@ pub(crate) enum Taken {
     File(String),
     /// A single value.
     Value(String, Json),
+}
+
+impl std::fmt::Display for Taken {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::File(file) => f.write_str(file),
+            Self::Value(path, value) => write!(f, "{path}={value}"),
+        }
+    }
 }
 
 /// A value of a chart.
@@ -240,6 +252,20 @@ fn driven(setting: &Setting, values: &[TracedValue]) -> DrivenSetting {
     }
 }
 
+/// The chart's own way to a StatefulSet where what `helm` renders has none, and the values that lead there.
+///
+/// # Errors
+/// It is no chart.
+pub(crate) async fn way_to_a_set(
+    helm: Command,
+    chart: &Path,
+    objects: &[Json],
+) -> Result<(Option<Taken>, Json)> {
+    let files = ChartFiles::read(chart)?;
+    let defaults = files.values()?;
+    Ok(Renderer::of(helm)?.make_a_set_appear(&files, &defaults, objects).await)
+}
+
 /// Helm, told to render one chart.
 struct Renderer {
     command: Command,
@@ -261,6 +287,12 @@ impl Switched {
 }
 
 impl Renderer {
+    /// `command` renders the chart; more values can be given to it.
+    fn of(command: Command) -> Result<Self> {
+        let folder = tempfile::tempdir().context("cannot make a folder for values files")?;
+        Ok(Self { command, folder, number: Default::default() })
+    }
+
     fn new(helm: &Tool, chart: &Path, values: Option<&Path>) -> Result<Self> {
         let folder = tempfile::tempdir().context("cannot make a folder for values files")?;
         let home = |name: &str| folder.path().join(name);

@@ -102,6 +102,9 @@ pub struct ExperimentRecord {
     /// Why it ended early: the step that failed, what was awaited, seen last, and the events that explain it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<Failure>,
+    /// What was changed of the chart's objects so that this cluster takes them, a sentence each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub adapted: Vec<String>,
     /// Events of the namespace and logs of its pods, kept when a claim does not hold.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub diagnostics: Vec<CommandRecord>,
@@ -117,6 +120,9 @@ pub struct StepRecord {
     /// The values it asked the chart for, which its command line hides in a file: `updateStrategy.partition: 1`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub values: Vec<String>,
+    /// What it wanted of the chart's objects that no step before it wanted, and what brought each about.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub set: Vec<Field>,
     /// When it began, in milliseconds.
     pub started_ms: u64,
     /// When it ended, in milliseconds.
@@ -130,6 +136,50 @@ pub struct StepRecord {
     /// Why it failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<Failure>,
+}
+
+/// A field that a step wanted of the chart's objects.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Field {
+    /// The keys that lead to it: `updateStrategy.type`.
+    pub field: String,
+    /// What it was to be.
+    pub value: serde_json::Value,
+    /// What made it so.
+    pub from: Origin,
+    /// The value of the chart that drives it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
+}
+
+/// What made a field what it was to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Origin {
+    /// A value of the chart, which Helm was given.
+    Value,
+    /// The chart itself, as it is.
+    Chart,
+    /// The lab, which changed the object on its way into the cluster.
+    Lab,
+    /// Nothing: no value of the chart brings it about, and the lab can't.
+    Nothing,
+}
+
+impl std::fmt::Display for Field {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { field, value, from, by } = self;
+        match value {
+            serde_json::Value::String(text) => write!(f, "{field}: {text}")?,
+            other => write!(f, "{field}: {other}")?,
+        }
+        match (from, by) {
+            (Origin::Value, Some(by)) => write!(f, " (value {by})"),
+            (Origin::Value | Origin::Chart, _) => write!(f, " (as the chart has it)"),
+            (Origin::Lab, _) => write!(f, " (changed on the object)"),
+            (Origin::Nothing, _) => write!(f, " (the chart has none)"),
+        }
+    }
 }
 
 /// One command and what it printed.

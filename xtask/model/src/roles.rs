@@ -33,6 +33,11 @@ pub struct Roles {
     /// The port the app listens on.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub port: Option<u16>,
+    /// The port of the service.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub service_port: Option<u16>,
+    /// The folder in which the app keeps its data.
+    pub data: String,
     /// What follows the name of a set's pod in its domain name.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub domain: Option<String>,

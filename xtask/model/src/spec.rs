@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::expression::{CommandLine, Compiled, Expression, Template};
 use crate::kinds::StepKind;
+use crate::settings::Settings;
 
 /// A lab: what to install, what to do to it, and what must then be true.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
@@ -54,6 +55,9 @@ pub struct TargetSpec {
     /// Values for every install, over the chart's own.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub values: Values,
+    /// What every install wants of the chart's objects, whatever its values are called.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub set: Settings,
 }
 
 /// Helm values.
@@ -194,9 +198,18 @@ pub struct Install {
     /// Values for this step, over those of the target and of the steps before.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub values: Values,
+    /// What this step wants of the chart's objects, over what the target and the steps before want.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub set: Settings,
     /// Another release of the same chart beside the target's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub release: Option<String>,
+    /// The chart as its next version would be: nothing differs but the version.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub next_version: bool,
+    /// Go on also when Helm fails: `status` tells, and nothing is waited for.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub may_fail: bool,
     /// Go on only when every StatefulSet and Deployment of the namespace is rolled out.
     #[serde(default = "yes")]
     pub wait: bool,
@@ -332,6 +345,10 @@ pub struct Hold {
     /// Length of the window in seconds.
     #[schemars(range(min = 1, max = 3600))]
     pub seconds: u64,
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 fn yes() -> bool {

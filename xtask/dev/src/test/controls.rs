@@ -7,7 +7,7 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 use serde::Deserialize;
 
 use crate::checks::Outcome;
-use cli::RunArgs;
+use cli::{ImageOf, RunArgs};
 use engine::Finding;
 use engine::Lab;
 use engine::Outcome as Graded;
@@ -18,6 +18,7 @@ use machine::progress::Progress;
 use machine::workspace::Workspace;
 use model::failure::Failure;
 use model::record::Verdict;
+use model::settings::Settings;
 use model::spec::Values;
 
 /// Holds a file for each lab, called as the lab is.
@@ -40,13 +41,23 @@ struct Control {
     /// What is wrong with it, for the reader.
     #[serde(rename = "wrong")]
     _wrong: String,
+    /// A chart of another hand in the place of the lab's: a folder beside the lab. It is adapted, as in `grade`.
+    #[serde(default)]
+    chart: Option<PathBuf>,
+    /// Words of what is told to be adapted, a piece of each.
+    #[serde(default)]
+    adapted: Vec<String>,
     /// Values over the lab's.
     #[serde(default)]
     values: Values,
+    /// What is wanted of the chart's objects, whatever the lab wants.
+    #[serde(default)]
+    set: Settings,
     /// Changes of the chart's files.
     #[serde(default)]
     edits: Vec<Edit>,
-    /// The experiments that are run.
+    /// The experiments that are run; all of them when left out.
+    #[serde(default)]
     only: Vec<String>,
     /// The claims that fail, seen to be otherwise; all others of these experiments hold.
     #[serde(default)]
@@ -133,10 +144,16 @@ fn load(workspace: &Workspace, lab: &Lab) -> Result<Vec<Control>> {
 
 /// The broken chart, and what it is asked.
 fn subject(lab: &Lab, control: &Control, folder: &Path) -> Result<Subject> {
-    let chart = broken_chart(&lab.chart(), &folder.join(&control.id), &control.edits)
+    let chart = match &control.chart {
+        Some(chart) => lab.path.parent().unwrap_or(Path::new(".")).join(chart),
+        None => lab.chart(),
+    };
+    let chart = broken_chart(&chart, &folder.join(&control.id), &control.edits)
         .with_context(|| format!("control {}", control.id))?;
     let lab = lab.with_chart(&chart)?;
-    Ok(Subject::named(&control.id, lab, &control.only, control.values.clone(), folder))
+    let subject = Subject::named(&control.id, lab, &control.only, control.values.clone(), folder);
+    let adapts = control.chart.is_some().then_some(ImageOf::Auto);
+    Ok(Subject { always: control.set.clone(), adapts, ..subject })
 }
 
 /// Exactly the claims that the control breaks turn red, and each is told with what was expected and what was seen.
@@ -157,7 +174,11 @@ fn judge(control: &Control, finding: &Finding) -> Result<Outcome> {
     let (red, unjudged, skipped) = (with(Verdict::Fails), with(Verdict::NotJudged), with(Verdict::Skipped));
     let unjudged: BTreeSet<&String> = unjudged.difference(&control.unjudged).collect();
     let breaks: BTreeSet<String> = control.breaks.difference(&skipped).cloned().collect();
-    if breaks.is_empty() {
+    for words in &control.adapted {
+        let told = written.summary.adapted.iter().any(|says| says.contains(words));
+        ensure!(told, "should have been adapted: {words}\n{:#?}", written.summary.adapted);
+    }
+    if breaks.is_empty() && !control.breaks.is_empty() {
         return Ok(Outcome::Skipped("this cluster has not what its experiments need".to_owned()));
     }
     if red != breaks || !unjudged.is_empty() {
@@ -167,7 +188,8 @@ fn judge(control: &Control, finding: &Finding) -> Result<Outcome> {
             "should have failed: {green:?}\nshould have held: {beside:?}\nshould have been judged: {unjudged:?}\n{told}"
         );
     }
-    ensure!(written.grade.outcome == Graded::Fails, "the run is not told to have failed\n{told}");
+    let fails = written.grade.outcome == Graded::Fails;
+    ensure!(fails != red.is_empty(), "the run is not told to have ended so\n{told}");
     for claim in &red {
         let mut failures = written.summary.failures.iter();
         let failure = failures.find(|failure| failure.claim.as_ref() == Some(claim));
@@ -207,12 +229,14 @@ mod tests {
         for (lab, control) in all(&workspace).unwrap() {
             let subject = subject(&lab, &control, dir.path()).unwrap();
             let chosen = subject.chosen().unwrap();
-            assert_ne!(control.breaks.is_empty(), control.refused.is_none(), "{}", control.id);
+            let right = control.chart.is_some() && control.refused.is_none() && control.breaks.is_empty();
+            assert!(right || control.breaks.is_empty() != control.refused.is_none(), "{}", control.id);
             for experiment in &chosen {
                 let namespace = subject.namespace(experiment, None);
                 assert!(namespace.len() <= 63, "{namespace}");
                 let broken = experiment.claims.iter().any(|claim| control.breaks.contains(&claim.id));
-                assert!(broken || control.refused.is_some(), "{}: nothing of {}", control.id, experiment.id);
+                let expected = broken || control.refused.is_some() || control.chart.is_some();
+                assert!(expected, "{}: nothing of {}", control.id, experiment.id);
             }
             let claims = chosen.iter().flat_map(|experiment| &experiment.claims);
             let claims: Vec<&str> = claims.map(|claim| claim.id.as_str()).collect();

@@ -36,8 +36,8 @@ fn act(step: &StepRecord) -> Act {
             format!("watch for {:.1} s", (step.ended_ms - step.started_ms.min(step.ended_ms)) as f64 / 1000.0)
         }
         [] => format!("{} {}", step.kind, step.name),
-        [only] => told(&only.argv, &step.values),
-        [first, others @ ..] => format!("{} (and {} more)", told(&first.argv, &step.values), others.len()),
+        [only] => told(&only.argv, &asked(step)),
+        [first, others @ ..] => format!("{} (and {} more)", told(&first.argv, &asked(step)), others.len()),
     };
     Act {
         at_ms: step.started_ms,
@@ -48,13 +48,18 @@ fn act(step: &StepRecord) -> Act {
     }
 }
 
+/// The values a step gives, and what it wants of objects.
+fn asked(step: &StepRecord) -> Vec<String> {
+    step.values.iter().cloned().chain(step.set.iter().map(ToString::to_string)).collect()
+}
+
 /// The command without what is the same for all commands of an experiment, and the values its file of values holds.
 fn told(argv: &[String], values: &[String]) -> String {
     let mut words = Vec::new();
     let mut argv = argv.iter();
     while let Some(word) = argv.next() {
         match word.as_str() {
-            "--namespace" | "--values" => _ = argv.next(),
+            "--namespace" | "--values" | "--post-renderer" | "--post-renderer-args" => _ = argv.next(),
             option if option.starts_with("--timeout=") => {}
             _ => words.push(word.clone()),
         }

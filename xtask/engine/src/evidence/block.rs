@@ -282,6 +282,10 @@ fn transcript(step: &StepRecord) -> String {
         let values: Vec<_> = step.values.iter().map(|value| code(value)).collect();
         out = format!("With the values {}:\n\n{out}", values.join(", "));
     }
+    if !step.set.is_empty() {
+        let set: Vec<_> = step.set.iter().map(|field| code(&field.to_string())).collect();
+        out = format!("Wanted of the objects: {}.\n\n{out}", set.join(", "));
+    }
     if let Some(error) = &step.error {
         out += &format!("\n\nThe step failed:\n\n{}", fenced("text", &error.to_string()));
     }

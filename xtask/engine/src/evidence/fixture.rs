@@ -334,6 +334,7 @@ fn record(lab: &LabSpec) -> Record {
                 skipped: None,
                 failure: None,
                 diagnostics: Vec::new(),
+                adapted: Vec::new(),
             })
             .collect(),
         broke: None,
@@ -346,6 +347,7 @@ fn step_record(place: usize, step: &Step) -> StepRecord {
         name: step.label(place),
         kind: step.kind(),
         values: super::stale::values(step),
+        set: Vec::new(),
         started_ms,
         ended_ms: started_ms + 1_200,
         engine_ms: 10,

@@ -33,6 +33,9 @@ pub struct Summary {
     pub broke: Option<failure::Failure>,
     /// The points.
     pub grade: Grade,
+    /// What was changed of the chart's objects so that the cluster takes them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub adapted: Vec<String>,
     /// What does not hold, in the order of the lab.
     pub failures: Vec<Failure>,
     /// The same in short: what is behind it, each once.
@@ -130,6 +133,7 @@ impl Summary {
             duration_ms: record.duration_ms,
             broke: record.broke.clone(),
             grade: grade.clone(),
+            adapted: adapted(record),
             causes: causes(&failures),
             failures,
             skipped: record.experiments.iter().filter_map(skip).collect(),
@@ -290,6 +294,17 @@ fn failures(experiment: &ExperimentRecord) -> Vec<Failure> {
     });
     let failed = experiment.claims.iter().filter(|claim| claim.verdict == Verdict::Fails);
     broke.chain(failed.map(|claim| failure(experiment, claim))).collect()
+}
+
+/// What any experiment adapted, each once.
+fn adapted(record: &Record) -> Vec<String> {
+    let mut all: Vec<String> = Vec::new();
+    for says in record.experiments.iter().flat_map(|experiment| &experiment.adapted) {
+        if !all.contains(says) {
+            all.push(says.clone());
+        }
+    }
+    all
 }
 
 fn skip(experiment: &ExperimentRecord) -> Option<Skip> {

@@ -51,9 +51,14 @@ pub(super) fn text(graded: &[Graded<'_>], workspace: &Workspace, paint: Paint) -
         let mark = if holds { paint.good("✓") } else { paint.bad("✗") };
         out += &format!("{mark} {}\n", line(row));
     }
-    for chart in graded.iter().filter(|chart| !chart.summary.failures.is_empty()) {
+    let says_more =
+        |chart: &&Graded<'_>| !chart.summary.failures.is_empty() || !chart.summary.adapted.is_empty();
+    for chart in graded.iter().filter(says_more) {
         let report = workspace.display(&chart.report);
         out += &format!("\n{}: {report}\n", paint.strong(chart.name));
+        for adapted in &chart.summary.adapted {
+            out += &format!("  adapted: {}\n", plain(adapted));
+        }
         for line in told(&chart.summary.failures) {
             out += &format!("  {line}\n");
         }
@@ -88,7 +93,11 @@ fn why(failure: &Failure) -> String {
         (None, Some(message)) => message.clone(),
         (None, None) => seen(failure),
     };
-    // What a chart makes a tool print must not move the cursor of whoever reads it.
+    plain(&text)
+}
+
+/// What a chart makes a tool print must not move the cursor of whoever reads it.
+fn plain(text: &str) -> String {
     let words = text.split(|c: char| c.is_whitespace() || c.is_control()).filter(|word| !word.is_empty());
     shortened(&words.collect::<Vec<_>>().join(" "), LINE_CHARS)
 }

@@ -1,12 +1,17 @@
 //! A release: a chart as Helm installs it, under which name, with which values, and as whom.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use serde_json::Value as Json;
 
+use crate::lab::adapt::Adapt;
+use crate::lab::changes::{Changed, Changes, has, nested};
 use crate::lab::stranger;
 use machine::command::Command;
+use model::record::{Field, Origin};
+use model::settings::{Settings, Wanted};
 use model::spec::Values;
 
 /// A chart and how Helm installs it.
@@ -18,6 +23,14 @@ pub struct Release {
     pub chart: PathBuf,
     /// Values of every install.
     pub values: Values,
+    /// What every install wants of the chart's objects.
+    pub set: Settings,
+    /// What it wants whatever a step wants.
+    pub always: Settings,
+    /// The values that drive fields, by field.
+    pub handles: BTreeMap<String, Handle>,
+    /// What the chart is adapted to, where it is somebody else's.
+    pub(crate) adapt: Option<Adapt>,
     /// Where values files are written, as commands name it.
     pub values_dir: PathBuf,
     /// The folder that commands run in.
@@ -28,7 +41,73 @@ pub struct Release {
     pub user: Option<String>,
 }
 
+/// A value that drives a field.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Handle {
+    /// The keys that lead to it.
+    pub path: Vec<String>,
+    /// What it is given, where that is not what the field shall be.
+    pub given: Option<Json>,
+}
+
 impl Release {
+    /// What is wanted, field by field, when a step wants this.
+    pub(crate) fn wanted(&self, set: &Settings) -> Vec<Wanted> {
+        let mut set = set.clone();
+        set.lay(&self.always);
+        set.wanted()
+    }
+
+    /// Values with those that make fields as they are wanted, where the chart has some that do.
+    pub(crate) fn values_for(&self, values: &Values, wanted: &[Wanted]) -> Values {
+        let mut values = values.clone();
+        for Wanted { field, value } in wanted {
+            if let Some(Handle { path, given }) = self.handles.get(field)
+                && let Json::Object(more) = nested(path, given.as_ref().unwrap_or(value).clone())
+            {
+                merge(&mut values, &more.into_iter().collect());
+            }
+        }
+        values
+    }
+
+    /// What brought each field about that was wanted; `objects` is what the chart renders as it is.
+    pub(crate) fn origins(&self, wanted: &[Wanted], changed: &Changed, objects: &[Json]) -> Vec<Field> {
+        let origin = |wanted: &Wanted| {
+            let Wanted { field, value } = wanted;
+            let by = self.handles.get(field).map(|handle| handle.path.join("."));
+            let (from, by) = match by {
+                _ if changed.set.contains(field) => (Origin::Lab, None),
+                Some(by) => (Origin::Value, Some(by)),
+                None if has(objects, wanted) == Some(true) => (Origin::Chart, None),
+                None => (Origin::Nothing, None),
+            };
+            Field { field: field.clone(), value: value.clone(), from, by }
+        };
+        wanted.iter().map(origin).collect()
+    }
+
+    /// Where it is written what is changed for a release in a namespace, as commands name it.
+    pub(crate) fn changes_file(&self, namespace: &str, name: &str) -> PathBuf {
+        self.values_dir.join(format!("{namespace}-{name}.changes.json"))
+    }
+
+    /// What is changed to have fields as they are wanted.
+    pub(crate) fn changes(&self, wanted: Vec<Wanted>) -> Changes {
+        Changes { set: wanted, adapt: self.adapt.clone() }
+    }
+
+    /// The same where it takes more than values: a command line that does without us can be pasted by anybody.
+    pub(crate) fn needed_changes(&self, wanted: &[Wanted], objects: &[Json]) -> Option<Changes> {
+        let by_value = |wanted: &Wanted| {
+            // A chart may leave its rolling update beside it.
+            let whole = wanted.field != "updateStrategy.type" || wanted.value != "OnDelete";
+            whole && self.handles.contains_key(&wanted.field) || has(objects, wanted) == Some(true)
+        };
+        let needed = self.adapt.is_some() || !wanted.iter().all(by_value);
+        needed.then(|| self.changes(wanted.to_vec()))
+    }
+
     /// Helm, as one that may do what the release's user may.
     pub fn helm(&self, helm: &Command) -> Command {
         match &self.user {
@@ -62,6 +141,34 @@ impl Release {
         let file = self.write_values(&format!("{namespace}-{name}"), values)?;
         let command = helm.args(["upgrade", "--install", name]).arg(&self.chart).arg("--values").arg(file);
         Ok(command.arg(format!("--timeout={timeout_s}s")).args(self.upgrade_flags))
+    }
+
+    /// Helm, packing the chart as its next version. Where the archive will lie is the other.
+    ///
+    /// # Errors
+    /// The chart can't be read.
+    pub(crate) fn next_version(&self, helm: Command, namespace: &str) -> Result<(Command, PathBuf)> {
+        /// Later than any chart's own.
+        const NEXT: &str = "999.0.0";
+        let folder = self.values_dir.join(format!("{namespace}-next"));
+        let mut chart = self.chart.clone();
+        if self.root.join(&chart).is_file() {
+            let file = std::fs::File::open(self.root.join(&chart))?;
+            let unpacked = self.root.join(&folder).join("unpacked");
+            tar::Archive::new(flate2::read::GzDecoder::new(file)).unpack(&unpacked)?;
+            let mut inside = std::fs::read_dir(&unpacked)?;
+            let name = inside.next().context("the archive is empty")??.file_name();
+            chart = folder.join("unpacked").join(name);
+        }
+        let manifest = self.root.join(&chart).join("Chart.yaml");
+        let text = std::fs::read_to_string(&manifest)
+            .with_context(|| format!("cannot read {}", manifest.display()))?;
+        let manifest: Json = serde_saphyr::from_str(&text)?;
+        let name = manifest["name"].as_str().context("the chart has no name")?;
+        let archive = folder.join(format!("{name}-{NEXT}.tgz"));
+        let pack =
+            helm.arg("package").arg(chart).args(["--version", NEXT, "--destination"]).arg(folder);
+        Ok((pack, archive))
     }
 
     /// Writes a values file and returns it as commands name it.
@@ -115,6 +222,10 @@ mod tests {
             name: "counter".to_owned(),
             chart: "./chart".into(),
             values: Values::new(),
+            set: Settings::default(),
+            always: Settings::default(),
+            handles: BTreeMap::new(),
+            adapt: None,
             values_dir: "target/lab/values".into(),
             root: dir.path().to_owned(),
             upgrade_flags: &["--quick"],

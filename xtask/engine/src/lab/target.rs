@@ -3,6 +3,7 @@
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value as Json;
 
+use crate::lab::changes::app;
 use crate::lab::release::Release;
 use machine::command::Command;
 use model::condition::text;
@@ -24,31 +25,45 @@ pub struct Target {
     pub roles: Roles,
     /// Labels that all pods of its workload have.
     pub selector: Json,
-    /// All that the chart renders.
+    /// How its set was found, where what it renders by default has none.
+    pub found: Option<String>,
+    /// The app's container, where it isn't the first.
+    pub container: Option<String>,
+    /// All that the chart renders, as it is installed.
     pub objects: Vec<Json>,
+    /// The same as the chart has it.
+    pub rendered: Vec<Json>,
 }
 
 impl Target {
-    /// Renders the chart and finds the roles.
+    /// What the chart renders.
     ///
     /// # Errors
-    /// A chart that does not render, or one without a workload.
-    pub async fn discover(helm: &Command, release: Release) -> Result<Self> {
+    /// It does not render.
+    pub(crate) async fn render(helm: &Command, release: &Release) -> Result<Vec<Json>> {
         let chart = release.chart.display();
         let rendered = release.template(helm)?.read().await;
         let rendered = rendered.with_context(|| format!("chart {chart} does not render"))?;
-        let objects = parse(&rendered).with_context(|| format!("chart {chart} renders no valid YAML"))?;
-        Self::of(release, objects)
+        parse(&rendered).with_context(|| format!("chart {chart} renders no valid YAML"))
     }
 
-    fn of(release: Release, objects: Vec<Json>) -> Result<Self> {
+    /// Finds the roles in what the chart renders.
+    ///
+    /// # Errors
+    /// A chart without a workload, or with names that are none.
+    pub(crate) fn of(release: Release, rendered: Vec<Json>) -> Result<Self> {
+        let mut objects = rendered.clone();
+        release.changes(release.wanted(&release.set)).make(&mut objects);
         let chart = release.chart.display();
         let workload = WORKLOADS.iter().find_map(|kind| of_kind(&objects, kind).next());
         let workload =
             workload.with_context(|| format!("chart {chart} renders neither {}", WORKLOADS.join(" nor ")))?;
         let roles = roles(&release.name, workload, &objects).with_context(|| format!("chart {chart}"))?;
         let selector = workload.pointer("/spec/selector/matchLabels").cloned().unwrap_or_default();
-        Ok(Self { release, roles, selector, objects })
+        let containers = workload.pointer("/spec/template/spec/containers/0/name");
+        let container = app(workload).map(|app| &app["name"]).filter(|name| Some(*name) != containers);
+        let container = container.and_then(Json::as_str).map(str::to_owned);
+        Ok(Self { release, roles, selector, found: None, container, objects, rendered })
     }
 
     /// One that was never rendered, for tests of what needs no chart.
@@ -58,12 +73,24 @@ impl Target {
             name: "r".to_owned(),
             chart: "chart".into(),
             values: Default::default(),
+            set: Default::default(),
+            always: Default::default(),
+            handles: Default::default(),
+            adapt: None,
             values_dir: Default::default(),
             root: Default::default(),
             upgrade_flags: &[],
             user: None,
         };
-        Self { release, roles: Roles::default(), selector: Json::Null, objects: Vec::new() }
+        Self {
+            release,
+            roles: Roles::default(),
+            selector: Json::Null,
+            found: None,
+            container: None,
+            objects: Vec::new(),
+            rendered: Vec::new(),
+        }
     }
 
     /// Refuses a chart that renders nothing for a role the lab speaks of.
@@ -113,6 +140,8 @@ fn roles(release: &str, workload: &Json, objects: &[Json]) -> Result<Roles> {
     });
     roles.service = service.map(|service| text(service, "/metadata/name").to_owned()).unwrap_or_default();
     roles.port = port(workload, service);
+    roles.service_port = service.and_then(|service| port_of(service.pointer("/spec/ports/0/port")?));
+    roles.data = data(workload);
     let Roles { statefulset, deployment, headless, service, volume_claim, .. } = &roles;
     let named = [statefulset, deployment, headless, volume_claim].into_iter().flatten().chain([service]);
     named.into_iter().try_for_each(|name| sound_name(name))?;
@@ -121,10 +150,24 @@ fn roles(release: &str, workload: &Json, objects: &[Json]) -> Result<Roles> {
 
 /// The container's port, or the one that the service leads to: a container need not name any.
 fn port(workload: &Json, service: Option<&Json>) -> Option<u16> {
-    let of_container = workload.pointer("/spec/template/spec/containers/0/ports/0/containerPort");
+    let of_container = app(workload).and_then(|app| app.pointer("/ports/0/containerPort"));
     let of_service = |name| service.and_then(|service| service.pointer("/spec/ports/0")?.get(name));
     let ports = [of_container, of_service("targetPort"), of_service("port")];
-    ports.into_iter().flatten().find_map(|port| u16::try_from(port.as_u64()?).ok())
+    ports.into_iter().flatten().find_map(port_of)
+}
+
+fn port_of(port: &Json) -> Option<u16> {
+    u16::try_from(port.as_u64()?).ok()
+}
+
+/// Where the app's container has the claim mounted, or else its first volume; without any, a folder that all have.
+pub(super) fn data(workload: &Json) -> String {
+    let claim = text(workload, "/spec/volumeClaimTemplates/0/metadata/name");
+    let mounts = app(workload).and_then(|app| app["volumeMounts"].as_array());
+    let mounts = || mounts.into_iter().flatten();
+    let mount = mounts().find(|mount| mount["name"] == claim).or_else(|| mounts().next());
+    let path = mount.and_then(|mount| mount["mountPath"].as_str()).unwrap_or("/tmp");
+    if path.len() > 1 { path.trim_end_matches('/').to_owned() } else { path.to_owned() }
 }
 
 /// A name stands in command lines. The API server would refuse what is none too, but a chart may render otherwise once

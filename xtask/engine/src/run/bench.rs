@@ -11,6 +11,7 @@ use kube::api::{Api, ListParams};
 use serde_json::{Value as Json, json};
 use tokio::sync::Semaphore;
 
+use crate::lab::post_render::PostRenderer;
 use crate::lab::target::Target;
 use crate::run::timeline::Timeline;
 use crate::run::wait::{Act, Wait};
@@ -18,7 +19,8 @@ use crate::transient;
 use machine::command::{Command, Output};
 use model::expression::{CommandLine, Compile, Compiled, Expression, Scope, Template};
 use model::kinds::{Kind, is_name};
-use model::record::{CommandRecord, millis};
+use model::record::{CommandRecord, Field, millis};
+use model::settings::Settings;
 use model::spec::Values;
 
 /// The way into a cluster: a client for reading, and the tools that a person would type.
@@ -29,6 +31,8 @@ pub struct Access {
     pub kubectl: Command,
     /// `helm` with its environment, without arguments.
     pub helm: Command,
+    /// The way to have objects changed by Helm.
+    pub(crate) post_renderer: PostRenderer,
     /// Tools that run at the same time: each is a process of its own on the machine's few cores.
     pub tools: Arc<Semaphore>,
 }
@@ -45,8 +49,12 @@ pub(crate) struct Bench<'a> {
     pub timeline: Arc<Timeline>,
     /// What steps recorded, by name.
     pub recorded: Scope,
-    /// The values each release was given last.
-    pub values: BTreeMap<String, Values>,
+    /// What was asked of each release last.
+    pub asked: BTreeMap<String, (Values, Settings)>,
+    /// The fields that the step under way is the first to want of objects, and what brought them about.
+    pub set: Vec<Field>,
+    /// What was adapted to install the chart, each once.
+    pub adapted: Vec<String>,
     /// The commands of the step under way.
     pub commands: Vec<CommandRecord>,
     /// What was done last that may have changed something.
@@ -170,6 +178,21 @@ impl Bench<'_> {
     /// `kubectl` in the experiment's namespace.
     pub(crate) fn kubectl(&self) -> Command {
         self.access.kubectl.clone().args(["--namespace", &self.namespace])
+    }
+
+    /// `kubectl exec` in a pod, in the container of the app.
+    pub(crate) fn exec(&self, pod: &str) -> Command {
+        let container = self.target.container.iter().flat_map(|name| ["--container", name]);
+        self.kubectl().args(["exec", pod]).args(container).arg("--")
+    }
+
+    /// Keeps in mind what was adapted.
+    pub(crate) fn adapted(&mut self, says: impl IntoIterator<Item = String>) {
+        for says in says {
+            if !self.adapted.contains(&says) {
+                self.adapted.push(says);
+            }
+        }
     }
 
     /// `helm` in the experiment's namespace, as the release's user.

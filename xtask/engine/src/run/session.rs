@@ -11,10 +11,12 @@ use tokio::sync::Semaphore;
 
 use crate::cluster::{self, Cluster};
 use crate::image::{self, Image};
+use crate::lab::post_render::PostRenderer;
 use crate::run::bench::Access;
 use crate::run::course::{Course, Installed};
 use crate::run::namespaces::{self, Namespaces};
-use crate::run::subject::Subject;
+use crate::run::node::Node;
+use crate::run::subject::{Around, Subject};
 use cli::{ClusterArg, RunArgs};
 use machine::advice::{self, advised};
 use machine::command::Command;
@@ -101,6 +103,7 @@ impl<'a> Session<'a> {
             // Paths of chart and values are told, and so run, from the root of the checkout.
             kubectl: cluster.kubectl().dir(&self.workspace.root),
             helm: cluster.helm().dir(&self.workspace.root),
+            post_renderer: PostRenderer::install(&self.workspace.lab.join("helm"), &cluster.helm.version)?,
             tools: Arc::new(Semaphore::new(cores * TOOLS_PER_CORE)),
         };
         let loading = async {
@@ -111,10 +114,15 @@ impl<'a> Session<'a> {
         };
         let given = image.filter(|_| self.args.image.is_some());
         let flags = cluster.helm_upgrade_flags();
+        let around = Around { root: &self.workspace.root, access: &access, flags, owner: owner.as_ref() };
         let targets = async {
-            let targets = subjects.iter().map(|subject| async {
-                let target =
-                    subject.target(&self.workspace.root, &access, flags, owner.as_ref(), given).await;
+            let node = match subjects.iter().any(|subject| subject.adapts.is_some()) {
+                true => Some(Node::of(cluster, &access.client, image).await?),
+                false => None,
+            };
+            let (node, around) = (&node, &around);
+            let targets = subjects.iter().map(|subject| async move {
+                let target = subject.target(around, given, node.as_ref()).await;
                 // One of many that can't be looked at stops no other.
                 if subject.name.is_some() { Ok(target) } else { target.map(Ok) }
             });

@@ -1,8 +1,10 @@
 //! What a run puts the lab to: a chart, what it is called among others, and where its evidence goes.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, bail};
+use serde_json::Value as Json;
 
 use crate::evidence::Paths;
 use crate::image::Image;
@@ -12,12 +14,27 @@ use crate::lab::stranger;
 use crate::lab::target::Target;
 use crate::run::bench::Access;
 use crate::run::namespaces;
-use cli::LabArgs;
+use crate::run::node::Node;
+use crate::values;
+use cli::{ImageOf, LabArgs};
 use machine::exit::BadInput;
 use machine::identity::Identity;
 use machine::workspace::Workspace;
 use model::record::ExperimentRecord;
-use model::spec::{Experiment, Values};
+use model::settings::{Settings, Wanted};
+use model::spec::{Experiment, Step, Values};
+
+/// Where charts are put to the lab.
+pub(crate) struct Around<'a> {
+    /// The folder that commands run in.
+    pub(crate) root: &'a Path,
+    /// The way into the cluster.
+    pub(crate) access: &'a Access,
+    /// What `helm upgrade` is told besides.
+    pub(crate) flags: &'static [&'static str],
+    /// Whose the namespaces are, on a cluster that others use as well.
+    pub(crate) owner: Option<&'a Identity>,
+}
 
 /// A chart under test.
 #[derive(Debug, Clone)]
@@ -30,6 +47,10 @@ pub struct Subject {
     pub only: Vec<String>,
     /// Values over those of the lab.
     pub values: Values,
+    /// What is wanted of the chart's objects, whatever the lab wants.
+    pub always: Settings,
+    /// Whose images it runs with, where it is somebody else's and is adapted to the cluster.
+    pub adapts: Option<ImageOf>,
     /// Where its evidence goes.
     pub folder: PathBuf,
     /// Whether its evidence may take the place of what is committed.
@@ -48,6 +69,8 @@ impl Subject {
             name: None,
             only: args.run.only.clone(),
             values: values_of(args.run.values.as_deref())?,
+            always: Settings::default(),
+            adapts: lab.foreign.then_some(ImageOf::Auto),
             folder: workspace.lab.clone(),
             refreshes: lab.shipped && !lab.foreign && !args.check,
             lab,
@@ -60,7 +83,8 @@ impl Subject {
     /// One of several charts, with a folder of its own below `folder`.
     pub fn named(name: &str, lab: Lab, only: &[String], values: Values, folder: &Path) -> Self {
         let folder = folder.join(name);
-        Self { name: Some(name.to_owned()), lab, only: only.to_vec(), values, folder, refreshes: false }
+        let (name, only, always) = (Some(name.to_owned()), only.to_vec(), Settings::default());
+        Self { name, lab, only, values, always, adapts: None, folder, refreshes: false }
     }
 
     /// The experiments that are run.
@@ -109,18 +133,18 @@ impl Subject {
         Ok(chart)
     }
 
-    /// Finds the roles of the chart's objects. `image` takes the place of the one that the chart's values name.
+    /// Finds the roles of the chart's objects. `image` takes the place of the one that the chart's values name; to `node` a
+    /// chart of somebody else's is adapted.
     ///
     /// # Errors
     /// When it is no chart, does not render, or lacks a role that the lab speaks of.
-    pub async fn target(
+    pub(crate) async fn target(
         &self,
-        root: &Path,
-        access: &Access,
-        upgrade_flags: &'static [&'static str],
-        owner: Option<&Identity>,
+        around: &Around<'_>,
         image: Option<&Image>,
+        node: Option<&Node<'_>>,
     ) -> Result<Target> {
+        let Around { root, access, flags, owner } = *around;
         let chart = self.chart()?;
         let chart = chart.strip_prefix(root).map_or(chart.clone(), |inside| {
             // A relative path without a slash could be a chart's name in a repository.
@@ -131,15 +155,41 @@ impl Subject {
             name: self.lab.spec.target.release.clone(),
             chart,
             values: self.values_over(&image.map(image_values).transpose()?.unwrap_or_default()),
+            set: self.lab.spec.target.set.clone(),
+            always: self.always.clone(),
+            handles: BTreeMap::new(),
             values_dir: values_dir.strip_prefix(root).unwrap_or(&values_dir).to_owned(),
             root: root.to_owned(),
-            upgrade_flags,
+            adapt: None,
+            upgrade_flags: flags,
             user: self.user(owner),
         };
         let _turn = access.tools.acquire().await?;
-        let target = Target::discover(&access.helm, release).await?;
-        target.plays(&self.lab.target_fields())?;
+        let fields = self.lab.target_fields();
+        let rendered = Target::render(&access.helm, &release).await?;
+        let mut target = match (self.adapts, node) {
+            (Some(images), Some(node)) => adapted(release, rendered, around, images, node).await?,
+            _ => Target::of(release, rendered)?,
+        };
+        target.plays(&fields)?;
+        let template = target.release.template(&access.helm)?;
+        let chart = root.join(&target.release.chart);
+        target.release.handles =
+            values::handles(template, &chart, &self.wanted(&target.release)?, &target.rendered).await?;
         Ok(target)
+    }
+
+    /// Every field that an experiment wants, once.
+    fn wanted(&self, release: &Release) -> Result<Vec<Wanted>> {
+        let mut all = release.wanted(&release.set);
+        for step in self.chosen()?.into_iter().flat_map(|experiment| &experiment.steps) {
+            if let Step::Install(step) | Step::Upgrade(step) = step {
+                all.extend(step.set.wanted());
+            }
+        }
+        let mut known = BTreeSet::new();
+        all.retain(|wanted| known.insert(wanted.field.clone()));
+        Ok(all)
     }
 
     /// Whether the namespace of an experiment may go when it has ended: those are left that somebody will want to
@@ -186,6 +236,29 @@ impl Subject {
         merge(&mut values, &self.values);
         values
     }
+}
+
+/// A chart of somebody else's, with its set found and all that is in its way known.
+async fn adapted(
+    mut release: Release,
+    mut rendered: Vec<Json>,
+    around: &Around<'_>,
+    images: ImageOf,
+    node: &Node<'_>,
+) -> Result<Target> {
+    let helm = &around.access.helm;
+    let chart = around.root.join(&release.chart);
+    let (way, values) = values::way_to_a_set(release.template(helm)?, &chart, &rendered).await?;
+    if let Json::Object(values) = values {
+        // What the user gives holds.
+        let mut all = values.into_iter().collect();
+        merge(&mut all, &release.values);
+        release.values = all;
+        rendered = Target::render(helm, &release).await?;
+    }
+    release.adapt = Some(node.adapt(&rendered, images).await);
+    let found = way.map(|way| format!("the StatefulSet appears with {way}, which was taken"));
+    Ok(Target { found, ..Target::of(release, rendered)? })
 }
 
 /// The values in a file of the user's.

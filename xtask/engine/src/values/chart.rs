@@ -65,7 +65,8 @@ impl ChartFiles {
         let files = self.0.iter().filter(|(path, _)| other(path));
         let mut files: Vec<_> =
             files.filter_map(|(path, text)| Some((path.clone(), yaml(text).ok()?))).collect();
-        files.sort_by_key(|(path, _)| !path.to_lowercase().contains("stateful"));
+        // Of two that speak of a set the longer one speaks of something else as well.
+        files.sort_by_key(|(path, _)| (!path.to_lowercase().contains("stateful"), path.len()));
         files
     }
 

@@ -17,6 +17,17 @@ const WORDS: [&[&str]; 9] = [
     &["before-hook-creation", "hook-succeeded", "before-hook-creation,hook-succeeded"],
 ];
 
+/// Whether Kubernetes has this word.
+pub(super) fn is_word(text: &str) -> bool {
+    WORDS.iter().any(|words| words.contains(&text))
+}
+
+/// `wanted` as it is spelled among the words of which `now` is one.
+pub(super) fn word(now: &str, wanted: &str) -> Option<Json> {
+    let line = WORDS.iter().find(|words| words.contains(&now))?;
+    line.iter().find(|word| word.eq_ignore_ascii_case(wanted)).map(|word| json!(word))
+}
+
 /// Where a value stands: the keys on the way to it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Path(pub(super) Vec<String>);

@@ -342,7 +342,8 @@ fn readable(name: &str) -> bool {
 fn fields(step: &Step) -> Option<Vec<&'static str>> {
     let of_command = ["stdout", "stderr", "status"];
     let mut fields: Vec<&str> = match step {
-        Step::Install(_) | Step::Upgrade(_) | Step::Uninstall(_) | Step::Run(_) => of_command.to_vec(),
+        Step::Install(_) | Step::Upgrade(_) => [&of_command[..], &["set"]].concat(),
+        Step::Uninstall(_) | Step::Run(_) => of_command.to_vec(),
         Step::Observe(_) => kinds::variables().collect(),
         Step::Await(_) => Vec::new(),
         Step::Hold(_) => vec!["events"],

@@ -10,8 +10,7 @@ use model::spec::Exec;
 pub(super) async fn exec(step: &Exec, bench: &mut Bench<'_>) -> Result<Json> {
     let words = bench.words(&step.command)?;
     let pods = bench.pods(&step.pods)?;
-    let commands: Vec<_> =
-        pods.iter().map(|pod| bench.kubectl().args(["exec", pod, "--"]).args(&words)).collect();
+    let commands: Vec<_> = pods.iter().map(|pod| bench.exec(pod).args(&words)).collect();
     let outputs = bench.run_all(commands.clone()).await?;
     let mut recorded = Map::new();
     for ((pod, command), output) in pods.into_iter().zip(commands).zip(outputs) {

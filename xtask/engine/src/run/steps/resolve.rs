@@ -13,8 +13,7 @@ pub(super) async fn resolve(step: &Resolve, bench: &mut Bench<'_>) -> Result<Jso
     let mut lookups = Vec::new();
     for pod in &pods {
         for name in &names {
-            let command =
-                bench.kubectl().args(["exec", pod, "--", "nslookup"]).args(record.clone()).arg(name);
+            let command = bench.exec(pod).arg("nslookup").args(record.clone()).arg(name);
             lookups.push((pod, name, command));
         }
     }
