@@ -7,7 +7,7 @@ use anyhow::Result;
 use serde_json::json;
 
 use crate::evidence::grade::Outcome;
-use crate::lab::Lab;
+use crate::lab::{HAND_IN, Lab};
 use crate::run::journal::Finding;
 use crate::run::subject::{Subject, values_of};
 use cli::{GradeArgs, OutputArg};
@@ -21,7 +21,8 @@ use machine::workspace::Workspace;
 /// # Errors
 /// A lab that makes no sense, an experiment or a chart that isn't there, a chart named twice.
 pub(crate) fn subjects(workspace: &Workspace, args: &GradeArgs) -> Result<Vec<Subject>> {
-    let lab = Lab::of(workspace, args.run.lab.as_deref())?;
+    let hand_in = workspace.root.join(HAND_IN);
+    let lab = Lab::of(workspace, Some(args.run.lab.as_deref().unwrap_or(&hand_in)))?;
     lab.choose(&args.run.only)?;
     let values = values_of(args.run.values.as_deref())?;
     let folder = workspace.lab.join("grade");

@@ -22,6 +22,9 @@ use model::spec::{Experiment, LabSpec};
 /// The lab that is run when none is named, and whose evidence is committed.
 pub(crate) const SHIPPED: &str = "docs/labs/statefulset.yaml";
 
+/// The lab that charts of others are graded by: what the assignment asks for.
+pub(crate) const HAND_IN: &str = "docs/labs/hand-in.yaml";
+
 /// A lab that was loaded and found sound.
 #[derive(Debug, Clone)]
 pub struct Lab {

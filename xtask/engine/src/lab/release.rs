@@ -166,8 +166,7 @@ impl Release {
         let manifest: Json = serde_saphyr::from_str(&text)?;
         let name = manifest["name"].as_str().context("the chart has no name")?;
         let archive = folder.join(format!("{name}-{NEXT}.tgz"));
-        let pack =
-            helm.arg("package").arg(chart).args(["--version", NEXT, "--destination"]).arg(folder);
+        let pack = helm.arg("package").arg(chart).args(["--version", NEXT, "--destination"]).arg(folder);
         Ok((pack, archive))
     }
 
