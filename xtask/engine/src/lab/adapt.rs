@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value as Json, json};
 
 use super::changes::{app, pod_spec, workload};
-use super::target::data;
+use super::target::{ANYWHERE, data};
 
 /// What a container may ask for: fifty pods fit on a node with two cores.
 const REQUESTS: [(&str, &str); 2] = [("cpu", "10m"), ("memory", "16Mi")];
@@ -26,6 +26,9 @@ const PORT: u64 = 8000;
 pub(crate) struct Adapt {
     /// The kinds that it has: `apps/v1 StatefulSet`.
     pub(crate) kinds: BTreeSet<String>,
+    /// The namespace of the release.
+    #[serde(default)]
+    pub(crate) namespace: String,
     /// Images that it can't have, and the one that stands in for each.
     pub(crate) stand_ins: BTreeMap<String, String>,
 }
@@ -44,7 +47,9 @@ pub(crate) fn adapt(objects: &mut Vec<Json>, to: &Adapt) -> Vec<String> {
     });
     let image = workload(objects).and_then(app).and_then(|app| app["image"].as_str()).map(str::to_owned);
     for object in objects {
-        if let Some(namespace) = taken(object, "/metadata", "namespace") {
+        let elsewhere =
+            object["metadata"].get("namespace").is_some_and(|namespace| *namespace != to.namespace);
+        if elsewhere && let Some(namespace) = taken(object, "/metadata", "namespace") {
             told.say(format!(
                 "{} asks for the namespace {namespace}, and gets that of its release",
                 named(object)
@@ -111,6 +116,8 @@ fn service(object: &mut Json, told: &mut Told) {
 fn pods(object: &mut Json, to: &Adapt, image_of_the_app: &str, told: &mut Told) {
     let hook = object.pointer("/metadata/annotations/helm.sh~1hook").is_some();
     let lives = !hook && object["kind"] != "Job" && object["kind"] != "CronJob";
+    // The pods of a Deployment share a claim, and of counters only one writes to it.
+    let of_set = object["kind"] == "StatefulSet";
     let data = app(object).map(|container| (container["name"].clone(), data(object)));
     let Some(spec) = pod_spec(object) else { return };
     // A shell as the first process hears no SIGTERM, and stops when its time is up.
@@ -129,8 +136,8 @@ fn pods(object: &mut Json, to: &Adapt, image_of_the_app: &str, told: &mut Told) 
             if let Some(ours) = to.stand_ins.get(&image) {
                 let is_app = data.as_ref().is_some_and(|(name, _)| *name == container["name"]);
                 if lives && of == "containers" && (is_app || image == image_of_the_app) {
-                    let folder =
-                        data.as_ref().filter(|_| is_app).map_or("/tmp", |(_, folder)| folder.as_str());
+                    let folder = data.as_ref().filter(|_| is_app && of_set);
+                    let folder = folder.map_or(ANYWHERE, |(_, folder)| folder.as_str());
                     as_the_app(container, folder);
                     told.say(format!(
                         "the image {image} can't be had: the lab's counter stands in for the app"
@@ -225,20 +232,29 @@ fn as_a_shell(container: &mut Json, lives: bool) {
     }
 }
 
-/// The scripts of hooks sleep for a second at most: Helm waits for each.
+/// The scripts of hooks sleep for a second at most, for Helm waits for each. Many sleep until the app is sure to be there;
+/// what they ask it then, they ask as often as they would have slept seconds.
 fn sleeps_less(container: &mut Json, told: &mut Told) {
     static SLEEP: LazyLock<Regex> =
         LazyLock::new(|| Regex::new(r"\bsleep\s+(\d+)").expect("the pattern is one"));
+    const AGAIN: &str = "again() { tries=TIMES; until command \"$@\"; do tries=$((tries - 1)); [ $tries -gt 0 ] || return 1; \
+        sleep 1; done; }\nwget() { again wget \"$@\"; }\ncurl() { again curl \"$@\"; }\n";
+    const MOST_S: u64 = 60;
     for of in ["command", "args"] {
         for word in listed(Some(&mut *container), of) {
             let Some(script) = word.as_str() else { continue };
             let long = |found: &regex::Captures<'_>| found[1].parse::<u64>().is_ok_and(|seconds| seconds > 1);
             if SLEEP.captures_iter(script).any(|found| long(&found)) {
+                let saved =
+                    SLEEP.captures_iter(script).filter_map(|found| found[1].parse::<u64>().ok()).max();
+                let again = AGAIN.replace("TIMES", &saved.unwrap_or(1).min(MOST_S).to_string());
                 let shorter = SLEEP.replace_all(script, |found: &regex::Captures<'_>| {
                     if long(found) { "sleep 1".to_owned() } else { found[0].to_owned() }
                 });
-                *word = json!(shorter);
-                told.say("hooks sleep for one second".to_owned());
+                *word = json!(again + &shorter);
+                told.say(
+                    "hooks sleep for one second, and ask again where they slept for an answer".to_owned(),
+                );
             }
         }
     }
@@ -327,10 +343,12 @@ mod tests {
             "spec": {"template": {"spec": {"containers": [{"name": "a", "command": ["sh", "-c", "sleep 60; sleep 1"]}]}}}});
         let (job, told) = adapted(job, &Adapt::default());
         let command = job.pointer("/spec/template/spec/containers/0/command/2").unwrap();
-        assert_eq!(
-            (command, told),
-            (&json!("sleep 1; sleep 1"), vec!["hooks sleep for one second".to_owned()])
+        let command = command.as_str().unwrap();
+        assert!(
+            command.starts_with("again() { tries=60;") && command.ends_with("\nsleep 1; sleep 1"),
+            "{command}"
         );
+        assert_eq!(told, ["hooks sleep for one second, and ask again where they slept for an answer"]);
     }
 
     #[test]

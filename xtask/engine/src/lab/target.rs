@@ -13,6 +13,9 @@ use model::roles::Roles;
 /// More pods than any lab asks for, and than a node bears.
 const MOST_REPLICAS: i64 = 100;
 
+/// A folder that every container has and may write to. What lies there goes with the pod.
+pub(super) const ANYWHERE: &str = "/dev/shm";
+
 /// The workloads whose roles are known, in the order in which one is taken for that of the target.
 const WORKLOADS: [&str; 2] = ["StatefulSet", "Deployment"];
 
@@ -166,7 +169,7 @@ pub(super) fn data(workload: &Json) -> String {
     let mounts = app(workload).and_then(|app| app["volumeMounts"].as_array());
     let mounts = || mounts.into_iter().flatten();
     let mount = mounts().find(|mount| mount["name"] == claim).or_else(|| mounts().next());
-    let path = mount.and_then(|mount| mount["mountPath"].as_str()).unwrap_or("/tmp");
+    let path = mount.and_then(|mount| mount["mountPath"].as_str()).unwrap_or(ANYWHERE);
     if path.len() > 1 { path.trim_end_matches('/').to_owned() } else { path.to_owned() }
 }
 

@@ -61,7 +61,8 @@ impl<'a> Node<'a> {
             (image, has)
         });
         let lacks = join_all(asked).await.into_iter().filter(|(_, has)| !has);
-        Adapt { kinds, stand_ins: lacks.map(|(image, _)| (image, ours.clone())).collect() }
+        let stand_ins = lacks.map(|(image, _)| (image, ours.clone())).collect();
+        Adapt { kinds, stand_ins, ..Adapt::default() }
     }
 
     async fn has(&self, image: &str) -> bool {

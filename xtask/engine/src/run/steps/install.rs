@@ -42,7 +42,10 @@ pub(super) async fn install(step: &Install, bench: &mut Bench<'_>) -> Result<Jso
     // A hook that never ends must not outlive the step.
     let mut command = release.upgrade(helm, &bench.namespace, name, &values, step.timeout_s)?;
     let file = release.changes_file(&bench.namespace, name);
-    let changes = release.needed_changes(&wanted, &bench.target.rendered);
+    let mut changes = release.needed_changes(&wanted, &bench.target.rendered);
+    if let Some(adapt) = changes.as_mut().and_then(|changes| changes.adapt.as_mut()) {
+        adapt.namespace.clone_from(&bench.namespace);
+    }
     if let Some(changes) = &changes {
         post_render::ask(&release.root.join(&file), changes)?;
         command = bench.access.post_renderer.with(command, &file);
