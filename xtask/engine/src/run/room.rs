@@ -1,6 +1,6 @@
 //! What the nodes can still hold: experiments begin side by side only as far as their pods fit.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::ops::{AddAssign, SubAssign};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -24,20 +24,24 @@ pub(super) struct Ask {
 }
 
 impl Ask {
-    /// What an experiment asks for: all that its chart renders, once for each release that it installs.
+    /// What an experiment asks for: all that its chart renders, once for each release that it installs, with the most
+    /// pods that any of its steps wants.
     pub(super) fn of(objects: &[Json], experiment: &Experiment) -> Self {
-        let releases = experiment.steps.iter().filter_map(|step| match step {
-            Step::Install(step) | Step::Upgrade(step) => Some(step.release.as_deref()),
-            _ => None,
-        });
+        let mut releases: BTreeMap<Option<&str>, i64> = BTreeMap::new();
+        for step in &experiment.steps {
+            if let Step::Install(step) | Step::Upgrade(step) = step {
+                let most = releases.entry(step.release.as_deref()).or_default();
+                *most = step.set.replicas.map_or(*most, |replicas| i64::from(replicas).max(*most));
+            }
+        }
         let mut all = Self::default();
-        for _ in releases.collect::<BTreeSet<_>>() {
-            objects.iter().for_each(|object| all += Self::of_object(object));
+        for most in releases.into_values() {
+            objects.iter().for_each(|object| all += Self::of_object(object, most));
         }
         all
     }
 
-    fn of_object(object: &Json) -> Self {
+    fn of_object(object: &Json, most: i64) -> Self {
         // `helm test` alone makes these.
         let hook = object.pointer("/metadata/annotations/helm.sh~1hook").and_then(Json::as_str);
         if hook.is_some_and(|hook| hook.starts_with("test")) {
@@ -45,9 +49,10 @@ impl Ask {
         }
         let count = |pointer| object.pointer(pointer).and_then(Json::as_i64).unwrap_or(1);
         let (times, spec) = match object["kind"].as_str() {
-            Some("StatefulSet" | "Deployment" | "ReplicaSet") => {
-                (count("/spec/replicas"), &object["spec"]["template"]["spec"])
+            Some("StatefulSet" | "Deployment") => {
+                (count("/spec/replicas").max(most), &object["spec"]["template"]["spec"])
             }
+            Some("ReplicaSet") => (count("/spec/replicas"), &object["spec"]["template"]["spec"]),
             Some("Job") => (count("/spec/parallelism"), &object["spec"]["template"]["spec"]),
             Some("Pod") => (1, &object["spec"]),
             _ => return Self::default(),
@@ -293,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn an_experiment_asks_for_all_that_its_chart_renders_once_for_each_release() {
+    fn an_experiment_asks_for_all_that_its_chart_renders_once_for_each_release_and_at_its_largest() {
         let container = |cpu: &str| json!({"resources": {"requests": {"cpu": cpu, "memory": "16Mi"}}});
         let template =
             json!({"spec": {"initContainers": [container("50m")], "containers": [container("10m")]}});
@@ -302,11 +307,12 @@ mod tests {
         let service = json!({"kind": "Service"});
         let experiment: Experiment = serde_json::from_value(json!({
             "id": "two", "question": "?", "claims": [],
-            "steps": [{"install": {}}, {"install": {"release": "second"}}, {"upgrade": {}}]
+            "steps": [{"install": {"set": {"replicas": 1}}}, {"install": {"release": "second"}},
+                {"upgrade": {"set": {"replicas": 5}}}, {"upgrade": {"set": {"replicas": 2}}}]
         }))
         .unwrap();
         let ask = Ask::of(&[set, service, test], &experiment);
-        assert_eq!(ask, Ask { pods: 6, cpu_m: 300, memory_bytes: 6 * (16 << 20) });
+        assert_eq!(ask, Ask { pods: 8, cpu_m: 400, memory_bytes: 8 * (16 << 20) });
     }
 
     #[tokio::test]
