@@ -412,9 +412,12 @@ fn every_example_of_the_guide_is_sound() {
         guide.split("```yaml\n").skip(1).filter_map(|block| block.split("```").next()).collect();
     assert!(blocks.len() > 1);
     for block in blocks {
-        // What is no whole lab is the end of one claim, after an update, or a key of an experiment.
+        // What is no whole lab is a step, the end of one claim, after an update, or a key of an experiment.
         let text = if block.starts_with("lab:") {
             block.to_owned()
+        } else if block.starts_with("- ") {
+            let indented = block.trim_end().replace('\n', "\n      ");
+            SOUND.replace("- observe: { as: seen }", &format!("{indented}\n      - observe: {{ as: seen }}"))
         } else if block.starts_with("expect:") {
             let indented = block.replace('\n', "\n        ");
             SOUND
