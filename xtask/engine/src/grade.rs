@@ -1,11 +1,13 @@
 //! `grade`: the charts of others, what each of them earns, and why not more.
 
 mod names;
+mod verdict;
 mod table;
 
 use anyhow::Result;
 use serde_json::json;
 
+use self::verdict::Verdict;
 use crate::evidence::grade::Outcome;
 use crate::lab::{HAND_IN, Lab};
 use crate::run::journal::Finding;
@@ -63,7 +65,7 @@ pub(crate) fn conclude(
         }
         OutputArg::Json => {
             let charts = graded.iter().map(|graded| {
-                json!({"name": graded.name, "chart": graded.chart, "report": graded.report, "summary": graded.summary})
+                json!({"name": graded.name, "verdict": Verdict::of(graded.summary), "chart": graded.chart, "report": graded.report, "summary": graded.summary})
             });
             print::result(serde_json::to_string_pretty(&charts.collect::<Vec<_>>())?);
         }

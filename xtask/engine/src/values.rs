@@ -263,7 +263,19 @@ pub(crate) async fn way_to_a_set(
 ) -> Result<(Option<Taken>, Json)> {
     let files = ChartFiles::read(chart)?;
     let defaults = files.values()?;
-    Ok(Renderer::of(helm)?.make_a_set_appear(&files, &defaults, objects).await)
+    let render = Renderer::of(helm)?;
+    let (way, values) = render.make_a_set_appear(&files, &defaults, objects).await;
+    if way.is_none()
+        && !has_a_set(objects)
+        && let Some((file, error)) = render.broken_way(&files).await
+    {
+        return Err(error.context(format!("{file}, which should make a StatefulSet appear, does not render")));
+    }
+    Ok((way, values))
+}
+
+fn has_a_set(objects: &[Json]) -> bool {
+    objects.iter().any(|object| object["kind"] == "StatefulSet")
 }
 
 /// Helm, told to render one chart.
@@ -317,16 +329,21 @@ impl Renderer {
         })
     }
 
+    /// Helm, rendering the chart with these values over its own.
+    fn given(&self, values: &Json) -> Result<Command> {
+        if values.is_null() {
+            return Ok(self.command.clone());
+        }
+        let number = self.number.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let file = self.folder.path().join(format!("{number}.json"));
+        std::fs::write(&file, values.to_string())?;
+        Ok(self.command.clone().arg("--values").arg(file))
+    }
+
     /// What the chart renders with these values over its own, or what Helm says against them.
     async fn with(&self, values: &Json) -> Result<Vec<Json>, String> {
-        let mut command = self.command.clone();
-        if !values.is_null() {
-            let number = self.number.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-            let file = self.folder.path().join(format!("{number}.json"));
-            std::fs::write(&file, values.to_string()).map_err(|error| error.to_string())?;
-            command = command.arg("--values").arg(file);
-        }
-        let output = command.output().await.map_err(|error| format!("{error:#}"))?;
+        let output = async { self.given(values)?.output().await };
+        let output = output.await.map_err(|error| format!("{error:#}"))?;
         if output.status != 0 {
             return Err(output.stderr);
         }
@@ -341,12 +358,11 @@ impl Renderer {
         defaults: &Json,
         plain: &[Json],
     ) -> (Option<Taken>, Json) {
-        let there = |objects: &[Json]| objects.iter().any(|object| object["kind"] == "StatefulSet");
-        if there(plain) {
+        if has_a_set(plain) {
             return (None, Json::Null);
         }
         for (name, values) in files.other_values() {
-            if self.with(&values).await.is_ok_and(|objects| there(&objects)) {
+            if self.with(&values).await.is_ok_and(|objects| has_a_set(&objects)) {
                 return (Some(Taken::File(name)), values);
             }
         }
@@ -368,11 +384,24 @@ impl Renderer {
         });
         for (path, value) in switches {
             let values = with(&Json::Null, &path, value.clone());
-            if self.with(&values).await.is_ok_and(|objects| there(&objects)) {
+            if self.with(&values).await.is_ok_and(|objects| has_a_set(&objects)) {
                 return (Some(Taken::Value(path.to_string(), value)), values);
             }
         }
         (None, Json::Null)
+    }
+
+    /// A values file that is called as if it made a set appear, and what Helm says against it.
+    async fn broken_way(&self, files: &ChartFiles) -> Option<(String, anyhow::Error)> {
+        for (name, values) in files.other_values() {
+            if name.to_lowercase().contains("stateful") {
+                let failed = async { self.given(&values)?.read().await };
+                if let Err(error) = failed.await {
+                    return Some((name, error));
+                }
+            }
+        }
+        None
     }
 
     /// All switches on at once, or one by one where that does not render; then each other member of an enumeration.

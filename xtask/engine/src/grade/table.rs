@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use super::verdict::Verdict;
 use crate::evidence::grade::{CriterionGrade, Outcome};
 use crate::evidence::summary::{Failure, Summary};
 use machine::paint::Paint;
@@ -30,11 +31,12 @@ pub(super) struct Graded<'a> {
 pub(super) fn text(graded: &[Graded<'_>], workspace: &Workspace, paint: Paint) -> String {
     let Some(first) = graded.first() else { return String::new() };
     let criteria = || first.summary.grade.criteria.iter();
-    let mut rows = vec![vec!["chart".to_owned(), "points".to_owned()]];
+    let mut rows = vec![vec!["chart".to_owned(), "verdict".to_owned(), "points".to_owned()]];
     rows[0].extend(criteria().map(|criterion| criterion.id.clone()));
     for chart in graded {
         let grade = &chart.summary.grade;
-        let mut row = vec![chart.name.to_owned(), points(grade.points, grade.of - grade.not_run)];
+        let verdict = Verdict::of(chart.summary).to_string();
+        let mut row = vec![chart.name.to_owned(), verdict, points(grade.points, grade.of - grade.not_run)];
         row.extend(grade.criteria.iter().map(of_criterion));
         rows.push(row);
     }
