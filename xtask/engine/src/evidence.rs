@@ -185,7 +185,7 @@ impl Paths {
     /// run shows, and tells of its own chart.
     pub fn of(workspace: &Workspace, lab: &Lab) -> Self {
         let root = &workspace.root;
-        let page = root.join("docs").join(format!("{}.md", lab.spec.lab.to_uppercase()));
+        let page = crate::lab::page(workspace, &lab.spec);
         Self {
             root: root.clone(),
             lab: lab.path.clone(),

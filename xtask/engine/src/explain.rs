@@ -1,11 +1,10 @@
 //! `explain`: the rules asked about what a cluster has, or about what a chart renders. It reads, and changes nothing.
 
-mod look;
-
-use anyhow::Result;
+use anyhow::{Context, Result};
+use kube::config::{KubeConfigOptions, Kubeconfig};
 use serde_json::json;
 
-use ::explain::{Objects, Origin, RULES, Trouble, concerns};
+use ::explain::{Objects, Origin, RULES, concerns};
 use cli::{ExplainArgs, OutputArg};
 use machine::exit::{BadInput, Exit};
 use machine::paint::Paint;
@@ -13,6 +12,8 @@ use machine::print;
 use machine::progress::Progress;
 use machine::workspace::Workspace;
 
+use crate::look;
+use crate::transient;
 use crate::values::render;
 
 /// Looks, and tells what is wrong; [`Exit::ClaimFails`] when something is.
@@ -27,7 +28,7 @@ pub(crate) async fn explain(workspace: &Workspace, args: &ExplainArgs, progress:
             let kinds = format!("{} objects that {} renders", rendered.len(), chart.display());
             (Objects::new(Origin::Chart, "", rendered), kinds)
         }
-        None => look::at(args.context.as_deref(), args.namespace.as_deref()).await?,
+        None => cluster(args.context.as_deref(), args.namespace.as_deref()).await?,
     };
     let mut troubles = ::explain::explain(&objects);
     if let Some(named) = &args.workload {
@@ -47,7 +48,7 @@ pub(crate) async fn explain(workspace: &Workspace, args: &ExplainArgs, progress:
         }
         OutputArg::Text => {
             let paint = Paint::stdout();
-            let told: Vec<String> = troubles.iter().map(|trouble| text(trouble, paint)).collect();
+            let told: Vec<String> = troubles.iter().map(|trouble| look::text(trouble, paint)).collect();
             print::result(told.join("\n\n"));
         }
     }
@@ -68,23 +69,16 @@ fn workload<'a>(objects: &'a Objects, named: &str) -> Result<&'a serde_json::Val
     })
 }
 
-fn text(trouble: &Trouble, paint: Paint) -> String {
-    let case = &trouble.case;
-    let mut lines = vec![paint.bad(&case.says)];
-    let mut add = |what: &str, texts: &[String]| {
-        for (position, text) in texts.iter().enumerate() {
-            let what = if position == 0 { what } else { "" };
-            lines.push(format!("  {what:<9} {text}"));
-        }
-    };
-    add("seen:", &case.seen);
-    add("why:", &[model::text::on_one_line(trouble.why)]);
-    add("source:", &[trouble.source.to_owned()]);
-    add("mend:", &case.mend);
-    add("costs:", std::slice::from_ref(&case.costs));
-    add("not:", &[trouble.not.to_owned()]);
-    if let Some(question) = &case.question {
-        add("ask:", std::slice::from_ref(question));
-    }
-    lines.join("\n")
+/// A namespace of a cluster that a kubeconfig names.
+async fn cluster(context: Option<&str>, namespace: Option<&str>) -> Result<(Objects, String)> {
+    let kubeconfig = Kubeconfig::read().context("there is no kubeconfig to be read")?;
+    let options = KubeConfigOptions { context: context.map(str::to_owned), ..KubeConfigOptions::default() };
+    let config = kube::Config::from_custom_kubeconfig(kubeconfig, &options)
+        .await
+        .with_context(|| format!("the context {} can't be used", context.unwrap_or("that is current")))?;
+    let namespace = namespace.map_or(config.default_namespace.clone(), str::to_owned);
+    let client = transient::client(config).context("the kubeconfig can't be used")?;
+    let (mut objects, looked_at) = look::at(&client, &namespace).await?;
+    objects.context = context.map(str::to_owned);
+    Ok((objects, looked_at))
 }

@@ -19,7 +19,7 @@ use model::load;
 use model::record::written;
 use model::spec::{Experiment, LabSpec};
 
-/// The lab that is run when none is named, and whose evidence is committed.
+/// The lab that is run when none is named.
 pub(crate) const SHIPPED: &str = "docs/labs/statefulset.yaml";
 
 /// The lab that charts of others are graded by: what the assignment asks for.
@@ -32,8 +32,8 @@ pub struct Lab {
     pub path: PathBuf,
     /// What the file says.
     pub spec: LabSpec,
-    /// Whether it is the one whose evidence is committed.
-    pub shipped: bool,
+    /// Whether its evidence is committed: it is one of ours, and has a page.
+    pub kept: bool,
     /// Whether it is put to another chart than its own.
     pub foreign: bool,
 }
@@ -47,7 +47,9 @@ impl Lab {
         let shipped = workspace.root.join(SHIPPED);
         let path = file.unwrap_or(&shipped);
         let spec = load::load(path).map_err(|unsound| BadInput(unsound.0))?;
-        Ok(Self { shipped: same_file(path, &shipped), path: path.to_owned(), spec, foreign: false })
+        let ours = path.parent().zip(shipped.parent()).is_some_and(|(one, other)| same_file(one, other));
+        let kept = ours && page(workspace, &spec).is_file();
+        Ok(Self { kept, path: path.to_owned(), spec, foreign: false })
     }
 
     /// The same lab, put to another chart.
@@ -67,6 +69,16 @@ impl Lab {
     /// As [`Lab::of`].
     pub fn shipped(workspace: &Workspace) -> Result<Self> {
         Self::of(workspace, None)
+    }
+
+    /// The labs whose evidence is committed.
+    ///
+    /// # Errors
+    /// As [`Lab::of`].
+    pub fn all_kept(workspace: &Workspace) -> Result<Vec<Self>> {
+        let files = std::iter::once(workspace.root.join(SHIPPED)).chain(others(workspace));
+        let labs = files.map(|file| Self::of(workspace, Some(&file))).collect::<Result<Vec<_>>>()?;
+        Ok(labs.into_iter().filter(|lab| lab.kept).collect())
     }
 
     /// The chart's folder or archive, without the detours of a relative path.
@@ -125,6 +137,11 @@ impl Lab {
             written(points)
         )
     }
+}
+
+/// The page of a lab, whether or not there is one.
+pub(crate) fn page(workspace: &Workspace, spec: &LabSpec) -> PathBuf {
+    workspace.root.join("docs").join(format!("{}.md", spec.lab.to_uppercase()))
 }
 
 /// The labs beside the shipped one.

@@ -9,6 +9,7 @@ pub mod image;
 mod cluster;
 mod lab;
 mod values;
+mod look;
 mod evidence;
 mod run;
 mod grade;
@@ -203,20 +204,26 @@ async fn cluster(workspace: &Workspace, action: ClusterAction, progress: &Progre
     Ok(Exit::Holds)
 }
 
-/// Renders the page from the committed record, or says where the two are apart.
+/// Renders the pages from the committed records, or says where the two are apart.
 pub fn docs(workspace: &Workspace, check: bool) -> Result<Exit> {
-    let lab = Lab::shipped(workspace)?;
-    let paths = evidence::Paths::of(workspace, &lab);
-    if check {
-        return Ok(evidence::tell(&evidence::check(&paths, &lab.spec)?));
+    let mut found = Vec::new();
+    let mut faults = false;
+    for lab in Lab::all_kept(workspace)? {
+        let paths = evidence::Paths::of(workspace, &lab);
+        if check {
+            found.extend(evidence::check(&paths, &lab.spec)?);
+            continue;
+        }
+        let rendered = evidence::render(&paths, &lab.spec)?;
+        for file in &rendered.files {
+            print::result(format!("wrote {}", workspace.display(file)));
+        }
+        for fault in &rendered.faults {
+            print::message(fault);
+        }
+        faults |= !rendered.faults.is_empty();
+        found.extend(rendered.stale);
     }
-    let rendered = evidence::render(&paths, &lab.spec)?;
-    for file in &rendered.files {
-        print::result(format!("wrote {}", workspace.display(file)));
-    }
-    for fault in &rendered.faults {
-        print::message(fault);
-    }
-    let current = evidence::tell(&rendered.stale);
-    Ok(if rendered.faults.is_empty() { current } else { Exit::OutOfDate })
+    let current = evidence::tell(&found);
+    Ok(if faults { Exit::OutOfDate } else { current })
 }

@@ -30,6 +30,7 @@ use tokio::sync::Semaphore;
 
 use crate::evidence::stale;
 use crate::failed;
+use crate::look;
 use crate::run::bench::{Bench, record_of};
 use crate::run::course::Installed;
 use crate::run::namespaces::Namespaces;
@@ -41,7 +42,7 @@ use cli::RunArgs;
 use machine::identity::Identity;
 use machine::progress::{Progress, Task};
 use model::expression::Scope;
-use model::failure::{Failure, Why};
+use model::failure::{Failure, TroubleSeen, Why};
 use model::record::{ClaimRecord, CommandRecord, ExperimentRecord, StepRecord, Verdict, millis};
 use model::spec::{Claim, Experiment};
 
@@ -201,6 +202,8 @@ async fn run_one(
     let unhappy = failure.is_some() || claims.iter().any(|claim| claim.verdict == Verdict::Fails);
     let (duration_ms, ended) = (timeline.now_ms(), Instant::now());
     let transitions = timeline.transitions();
+    let troubles = if skipped.is_none() { troubles(&bench).await } else { Vec::new() };
+    let failure = failure.map(|failure| failure.explained(&troubles));
     let diagnostics = if unhappy { diagnose(&bench).await } else { Vec::new() };
     ExperimentRecord {
         duration_ms,
@@ -210,6 +213,7 @@ async fn run_one(
         claims,
         skipped,
         failure,
+        troubles,
         diagnostics,
         adapted: bench.adapted,
         ..unrun(experiment, bench.namespace)
@@ -225,7 +229,8 @@ async fn prepare(
 ) -> Result<Option<String>, Failure> {
     let (asked, client) = (Instant::now(), &bench.access.client);
     let prepared = tokio::time::timeout_at(end, async {
-        namespaces.create(&bench.namespace, bench.target.release.user.as_deref()).await?;
+        let user = bench.target.release.user.as_deref();
+        namespaces.create(&bench.namespace, user, experiment.pod_security).await?;
         needs::unmet(&experiment.needs, bench.target, client, &bench.namespace).await
     });
     let prepared = prepared.await;
@@ -297,6 +302,7 @@ fn unrun(experiment: &Experiment, namespace: String) -> ExperimentRecord {
         claims: Vec::new(),
         skipped: None,
         failure: None,
+        troubles: Vec::new(),
         diagnostics: Vec::new(),
         adapted: Vec::new(),
     }
@@ -343,6 +349,14 @@ fn judge(claim: &Claim, bench: &Bench<'_>, broke: bool) -> ClaimRecord {
     }
     record.values = expression.parts(&scope);
     record
+}
+
+/// What the rules say at the end of an experiment. Never an error: who may not look, or gets no answer, learns nothing.
+async fn troubles(bench: &Bench<'_>) -> Vec<TroubleSeen> {
+    let looked =
+        tokio::time::timeout(Duration::from_secs(5), look::at(&bench.access.client, &bench.namespace));
+    let Ok(Ok((objects, _))) = looked.await else { return Vec::new() };
+    ::explain::explain(&objects).into_iter().map(look::seen).collect()
 }
 
 /// What a person would ask first when something went wrong. Never an error: it explains one.

@@ -2,11 +2,14 @@
 //! objects, whether a cluster has them or a chart renders them.
 
 mod objects;
+mod mend;
+#[cfg(test)]
+mod fixture;
 mod rules;
 
 use serde::Serialize;
 
-pub use objects::{Objects, Origin};
+pub use objects::{FAILED_RELEASE, Objects, Origin};
 pub use rules::RULES;
 
 /// A trouble that people have, as data: what is said of every case of it, and how a case is found.
@@ -35,8 +38,11 @@ pub struct Case {
     pub says: String,
     /// How one sees it: object, field and value, or an event.
     pub seen: Vec<String>,
-    /// The commands that mend it, or what to change in the chart.
+    /// The commands that mend it, one after the other, as one types them. There are none for a chart, and none where
+    /// only a person knows what it should be.
     pub mend: Vec<String>,
+    /// What to change where the objects come from, so that it stays mended.
+    pub change: String,
     /// What mending costs.
     pub costs: String,
     /// The question that tells this cause from another that looks alike.
@@ -64,12 +70,11 @@ pub struct Trouble {
 pub fn explain(objects: &Objects) -> Vec<Trouble> {
     let mut troubles = Vec::new();
     for rule in RULES {
-        troubles.extend((rule.find)(objects).into_iter().map(|case| Trouble {
-            rule: rule.id,
-            case,
-            why: rule.why,
-            source: rule.source,
-            not: rule.not,
+        troubles.extend((rule.find)(objects).into_iter().map(|mut case| {
+            if !objects.live() {
+                case.mend.clear();
+            }
+            Trouble { rule: rule.id, case, why: rule.why, source: rule.source, not: rule.not }
         }));
     }
     troubles
@@ -92,7 +97,8 @@ pub fn concerns(objects: &Objects, workload: &serde_json::Value, case: &Case) ->
 
 impl Case {
     fn of(about: String, says: String) -> Self {
-        Self { about, says, seen: Vec::new(), mend: Vec::new(), costs: String::new(), question: None }
+        let (seen, mend) = (Vec::new(), Vec::new());
+        Self { about, says, seen, mend, change: String::new(), costs: String::new(), question: None }
     }
 
     fn seen(mut self, what: impl Into<String>) -> Self {
@@ -100,9 +106,13 @@ impl Case {
         self
     }
 
-    fn mend(mut self, how: impl Into<String>) -> Self {
-        self.mend.push(how.into());
+    fn mend(mut self, commands: impl IntoIterator<Item = String>) -> Self {
+        self.mend.extend(commands);
         self
+    }
+
+    fn change(self, what: impl Into<String>) -> Self {
+        Self { change: what.into(), ..self }
     }
 
     fn costs(self, what: impl Into<String>) -> Self {

@@ -2,6 +2,8 @@
 
 use serde_json::{Map, Value as Json};
 
+pub(crate) use model::condition::{crashing, ready, text, waiting};
+
 /// Where objects come from: a rule may only speak of what that can show.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Origin {
@@ -18,13 +20,19 @@ pub struct Objects {
     pub origin: Origin,
     /// The namespace that commands name; empty for a chart.
     pub namespace: String,
+    /// The context that commands name, where it is not the current one.
+    pub context: Option<String>,
     all: Vec<Json>,
 }
+
+/// An upgrade that Helm began and that failed: what the release was to be. No kind of Kubernetes'; whoever looks makes
+/// it of what Helm keeps.
+pub const FAILED_RELEASE: &str = "FailedRelease";
 
 impl Objects {
     /// Objects as the API or a chart has them.
     pub fn new(origin: Origin, namespace: &str, all: Vec<Json>) -> Self {
-        Self { origin, namespace: namespace.to_owned(), all }
+        Self { origin, namespace: namespace.to_owned(), context: None, all }
     }
 
     pub(crate) fn live(&self) -> bool {
@@ -48,13 +56,28 @@ impl Objects {
     /// The pods of a workload that controls them directly, by ordinal where they have one.
     pub(crate) fn pods_of(&self, owner: &Json) -> Vec<&Json> {
         let uid = text(owner, "/metadata/uid");
-        let owned = |pod: &&Json| {
-            let owners = pod.pointer("/metadata/ownerReferences").and_then(Json::as_array);
-            !uid.is_empty() && owners.into_iter().flatten().any(|owner| text(owner, "/uid") == uid)
-        };
-        let mut pods: Vec<&Json> = self.of("Pod").filter(owned).collect();
+        let mut pods: Vec<&Json> =
+            self.of("Pod").filter(|pod| !uid.is_empty() && owners(pod).any(|owner| owner == uid)).collect();
         pods.sort_by_key(|pod| ordinal(name(pod)));
         pods
+    }
+
+    /// The workload that a person would change: a pod's set or Deployment, itself where it has no owner that is known.
+    pub(crate) fn workload_of<'a>(&'a self, object: &'a Json) -> &'a Json {
+        let known = ["StatefulSet", "Deployment", "ReplicaSet", "Job"];
+        let owner = known.iter().flat_map(|kind| self.of(kind)).find(|owner| {
+            let uid = text(owner, "/metadata/uid");
+            !uid.is_empty() && owners(object).any(|owner| owner == uid)
+        });
+        owner.map_or(object, |owner| self.workload_of(owner))
+    }
+
+    /// The claim that a pod mounts, of one of its set's templates.
+    pub(crate) fn claims_of(&self, pod: &Json) -> impl Iterator<Item = &Json> {
+        let names: Vec<&str> = claim_names(pod).collect();
+        let claims: Vec<&Json> =
+            self.of("PersistentVolumeClaim").filter(|claim| names.contains(&name(claim))).collect();
+        claims.into_iter()
     }
 
     /// What events say of an object, newest last: reason and message.
@@ -74,18 +97,24 @@ impl Objects {
         self.of("Event").filter(about).map(said)
     }
 
-    /// `kubectl` in the namespace that was looked at.
-    pub(crate) fn kubectl(&self, words: &str) -> String {
-        if self.namespace.is_empty() {
-            format!("kubectl {words}")
-        } else {
-            format!("kubectl --namespace {} {words}", self.namespace)
-        }
+    /// What the kubelet last said of a readiness probe that failed.
+    pub(crate) fn unready_because<'a>(&'a self, pod: &'a Json) -> Option<&'a str> {
+        let said = self.events("Pod", name(pod));
+        said.filter(|(reason, said)| *reason == "Unhealthy" && said.starts_with("Readiness"))
+            .last()
+            .map(|it| it.1)
     }
 }
 
-pub(crate) fn text<'a>(object: &'a Json, pointer: &str) -> &'a str {
-    object.pointer(pointer).and_then(Json::as_str).unwrap_or_default()
+fn owners(object: &Json) -> impl Iterator<Item = &str> {
+    let owners = object.pointer("/metadata/ownerReferences").and_then(Json::as_array);
+    owners.into_iter().flatten().map(|owner| text(owner, "/uid"))
+}
+
+/// The names of the claims that a pod, or a template of one, mounts by name.
+pub(crate) fn claim_names(pod: &Json) -> impl Iterator<Item = &str> {
+    let volumes = pod.pointer("/spec/volumes").and_then(Json::as_array).into_iter().flatten();
+    volumes.map(|volume| text(volume, "/persistentVolumeClaim/claimName")).filter(|name| !name.is_empty())
 }
 
 pub(crate) fn number(object: &Json, pointer: &str) -> Option<i64> {
@@ -94,6 +123,11 @@ pub(crate) fn number(object: &Json, pointer: &str) -> Option<i64> {
 
 pub(crate) fn name(object: &Json) -> &str {
     text(object, "/metadata/name")
+}
+
+/// When it was made, by the API server's clock: such texts compare as the times do.
+pub(crate) fn made_at(object: &Json) -> &str {
+    text(object, "/metadata/creationTimestamp")
 }
 
 /// `StatefulSet web`, as a sentence names it.
@@ -113,21 +147,6 @@ pub(crate) fn ordinal(pod: &str) -> Option<i64> {
 pub(crate) fn condition<'a>(object: &'a Json, kind: &str) -> Option<&'a Json> {
     let conditions = object.pointer("/status/conditions").and_then(Json::as_array)?;
     conditions.iter().find(|condition| condition["type"] == kind)
-}
-
-/// Whether a pod is ready and stays.
-pub(crate) fn ready(pod: &Json) -> bool {
-    !going(pod) && condition(pod, "Ready").is_some_and(|condition| condition["status"] == "True")
-}
-
-/// Why a container of a pod waits: reason, message, image.
-pub(crate) fn waiting(pod: &Json) -> Option<(&str, &str, &str)> {
-    ["/status/initContainerStatuses", "/status/containerStatuses"].iter().find_map(|statuses| {
-        pod.pointer(statuses)?.as_array()?.iter().find_map(|status| {
-            let waiting = status.pointer("/state/waiting")?;
-            Some((text(waiting, "/reason"), text(waiting, "/message"), text(status, "/image")))
-        })
-    })
 }
 
 /// The labels that a selector asks for; nothing where it asks for none.
@@ -153,4 +172,28 @@ pub(crate) fn claim_templates(set: &Json) -> impl Iterator<Item = &Json> {
 /// The containers of a workload's pods.
 pub(crate) fn containers(workload: &Json) -> impl Iterator<Item = &Json> {
     workload.pointer("/spec/template/spec/containers").and_then(Json::as_array).into_iter().flatten()
+}
+
+/// The revision that a set's pod is of.
+pub(crate) fn revision(pod: &Json) -> &str {
+    text(pod, "/metadata/labels/controller-revision-hash")
+}
+
+/// Whether a set makes and replaces one pod after the other.
+pub(crate) fn ordered(set: &Json) -> bool {
+    text(set, "/spec/podManagementPolicy") != "Parallel"
+}
+
+pub(crate) fn on_delete(set: &Json) -> bool {
+    text(set, "/spec/updateStrategy/type") == "OnDelete"
+}
+
+/// The lowest pod that isn't ready, among those that are there.
+pub(crate) fn lowest_unready<'a>(pods: &[&'a Json]) -> Option<&'a Json> {
+    pods.iter().find(|pod| !going(pod) && !ready(pod)).copied()
+}
+
+/// Who manages fields of an object: each entry with the way to what it owns.
+pub(crate) fn managers(object: &Json) -> impl Iterator<Item = &Json> {
+    object.pointer("/metadata/managedFields").and_then(Json::as_array).into_iter().flatten()
 }

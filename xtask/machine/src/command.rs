@@ -30,6 +30,7 @@ pub struct Command {
     args: Vec<OsString>,
     env: Vec<(OsString, Option<OsString>)>,
     dir: Option<PathBuf>,
+    input: Option<String>,
     deadline: Duration,
     memory: Option<u64>,
 }
@@ -116,6 +117,7 @@ impl Command {
             args: vec![],
             env: vec![],
             dir: None,
+            input: None,
             deadline: Duration::from_secs(120),
             memory: None,
         }
@@ -153,6 +155,13 @@ impl Command {
     #[must_use]
     pub fn dir(mut self, dir: impl Into<PathBuf>) -> Self {
         self.dir = Some(dir.into());
+        self
+    }
+
+    /// Gives it something to read; without it there is nothing.
+    #[must_use]
+    pub fn input(mut self, text: impl Into<String>) -> Self {
+        self.input = Some(text.into());
         self
     }
 
@@ -246,7 +255,8 @@ impl Command {
     /// When it can't be started.
     pub fn spawn(&self, stdout: Stdio, stderr: Stdio) -> Result<Group> {
         let mut command = tokio::process::Command::new(&self.program);
-        command.args(&self.args).stdin(Stdio::null()).stdout(stdout).stderr(stderr);
+        let stdin = if self.input.is_some() { Stdio::piped() } else { Stdio::null() };
+        command.args(&self.args).stdin(stdin).stdout(stdout).stderr(stderr);
         // A group of its own: Ctrl-C reaches us alone, and we end the command with its children.
         command.process_group(0).kill_on_drop(true);
         for (key, value) in &self.env {
@@ -258,7 +268,11 @@ impl Command {
         if let Some(dir) = &self.dir {
             command.current_dir(dir);
         }
-        let child = command.spawn().with_context(|| format!("cannot run `{self}`"))?;
+        let mut child = command.spawn().with_context(|| format!("cannot run `{self}`"))?;
+        if let (Some(mut stdin), Some(input)) = (child.stdin.take(), self.input.clone()) {
+            // A command that ends before it has read all of it says why by itself.
+            tokio::spawn(async move { stdin.write_all(input.as_bytes()).await });
+        }
         let id = child.id().and_then(|id| Pid::from_raw(id.cast_signed()));
         #[cfg(target_os = "linux")]
         if let (Some(bytes), Some(id)) = (self.memory, id) {

@@ -1,4 +1,5 @@
-//! Questions to single objects, small and pure: a text in it, and what a person means by "ready" and "rolled out".
+//! Questions to single objects, small and pure: a text in it, what a person means by "ready" and "rolled out", and what
+//! a container waits for.
 
 use serde_json::Value as Json;
 
@@ -42,10 +43,64 @@ pub fn rolled_out(workload: &Json) -> bool {
         && status("updatedReplicas") >= updated
 }
 
+/// A container that waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Waiting<'a> {
+    /// Its name.
+    pub container: &'a str,
+    /// Its image.
+    pub image: &'a str,
+    /// For what, in a word of the kubelet.
+    pub reason: &'a str,
+    /// For what, in its sentence.
+    pub message: &'a str,
+    /// How often it was started again.
+    pub restarts: i64,
+}
+
+/// The containers of a pod that wait, those that run before the others first.
+pub fn waiting(pod: &Json) -> impl Iterator<Item = Waiting<'_>> {
+    statuses(pod).filter_map(|status| {
+        let waiting = status.pointer("/state/waiting")?;
+        Some(Waiting {
+            container: text(status, "/name"),
+            image: text(status, "/image"),
+            reason: text(waiting, "/reason"),
+            message: text(waiting, "/message"),
+            restarts: status["restartCount"].as_i64().unwrap_or(0),
+        })
+    })
+}
+
+/// Whether a container of a pod ended with an error, and is or will be started again.
+pub fn crashing(pod: &Json) -> bool {
+    let ended = |status: &Json| status.pointer("/state/terminated/exitCode").is_some_and(|code| *code != 0);
+    waiting(pod).any(|it| it.reason == "CrashLoopBackOff") || statuses(pod).any(ended)
+}
+
+fn statuses(pod: &Json) -> impl Iterator<Item = &Json> {
+    let of = |pointer| pod.pointer(pointer).and_then(Json::as_array).into_iter().flatten();
+    of("/status/initContainerStatuses").chain(of("/status/containerStatuses"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn a_container_that_waits_for_its_image_does_not_crash_and_one_that_ended_does() {
+        let pod = |state: Json| json!({"status": {"containerStatuses": [{"name": "app", "image": "a:1", "state": state}]}});
+        let pulling = pod(json!({"waiting": {"reason": "ErrImagePull", "message": "no"}}));
+        assert_eq!(
+            waiting(&pulling).map(|it| (it.container, it.reason)).collect::<Vec<_>>(),
+            [("app", "ErrImagePull")]
+        );
+        assert!(!crashing(&pulling));
+        assert!(crashing(&pod(json!({"waiting": {"reason": "CrashLoopBackOff"}}))));
+        assert!(crashing(&pod(json!({"terminated": {"exitCode": 1}}))));
+        assert!(!crashing(&pod(json!({"terminated": {"exitCode": 0}}))));
+    }
 
     fn set(status: Json) -> Json {
         json!({"metadata": {"generation": 2}, "spec": {"replicas": 3, "updateStrategy": {"type": "RollingUpdate",

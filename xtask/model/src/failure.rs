@@ -91,6 +91,32 @@ pub struct Stuck {
     pub message: String,
 }
 
+/// A trouble that the rules of `explain` found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct TroubleSeen {
+    /// The rule.
+    pub rule: String,
+    /// What is wrong, in one sentence.
+    pub says: String,
+    /// How one sees it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub seen: Vec<String>,
+    /// The commands that mend it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub mend: Vec<String>,
+    /// What to change where the objects come from.
+    pub change: String,
+}
+
+impl fmt::Display for TroubleSeen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.says)?;
+        self.seen.iter().try_for_each(|seen| write!(f, "\n    seen: {seen}"))?;
+        self.mend.iter().try_for_each(|mend| write!(f, "\n    mend: {mend}"))?;
+        write!(f, "\n    chart: {}", self.change)
+    }
+}
+
 /// What there was when a wait ended in vain.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct LastSeen {
@@ -99,6 +125,9 @@ pub struct LastSeen {
     /// The kinds whose watch was down, each with its last error.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub down: BTreeMap<Kind, String>,
+    /// What is wrong with the workloads, where a rule knows it: then nobody need read it off their last state.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub troubles: Vec<TroubleSeen>,
     /// The pods by name, each in a few words.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub pods: BTreeMap<String, String>,
@@ -217,6 +246,15 @@ impl Failure {
         }
     }
 
+    /// Tells what the rules found, where a wait was in vain.
+    #[must_use]
+    pub fn explained(mut self, troubles: &[TroubleSeen]) -> Self {
+        if let Why::Hopeless { seen, .. } | Why::Expired { seen, .. } = &mut self.why {
+            seen.troubles = troubles.to_vec();
+        }
+        self
+    }
+
     fn place(&self) -> String {
         self.step.iter().map(|step| format!("step `{step}`: ")).collect()
     }
@@ -273,6 +311,9 @@ impl fmt::Display for LastSeen {
         for (kind, error) in &self.down {
             write!(f, "\n  no watch of {kind} objects: {error}")?;
         }
+        if !self.troubles.is_empty() {
+            return self.troubles.iter().try_for_each(|trouble| write!(f, "\n  {trouble}"));
+        }
         for (name, state) in &self.pods {
             write!(f, "\n  pod {name}: {state}")?;
         }
@@ -312,6 +353,7 @@ mod tests {
         };
         LastSeen {
             says: "2 of 3".to_owned(),
+            troubles: Vec::new(),
             down: [(Kind::StatefulSet, "429 too many requests".to_owned())].into(),
             pods: [("counter-1".to_owned(), "Pending".to_owned())].into(),
             events: vec![event],

@@ -2,7 +2,7 @@
 
 use serde_json::Value as Json;
 
-use crate::condition::text;
+use crate::condition::{self, text};
 use crate::failure::Stuck;
 
 /// Why a pod will not run, whatever time it is given. One that was asked to go is not expected to.
@@ -33,15 +33,12 @@ fn waiting(pod: &Json, hopeless: impl Fn(&str, i64) -> bool) -> Option<Stuck> {
     if pod.pointer("/metadata/deletionTimestamp").is_some() {
         return None;
     }
-    let of = |containers: &str| pod.pointer(containers).and_then(Json::as_array).into_iter().flatten();
-    of("/status/initContainerStatuses").chain(of("/status/containerStatuses")).find_map(|status| {
-        let waiting = status.pointer("/state/waiting")?;
-        let reason = text(waiting, "/reason");
-        hopeless(reason, status["restartCount"].as_i64().unwrap_or(0)).then(|| Stuck {
+    condition::waiting(pod).find_map(|waiting| {
+        hopeless(waiting.reason, waiting.restarts).then(|| Stuck {
             kind: "Pod".to_owned(),
             name: text(pod, "/metadata/name").to_owned(),
-            reason: reason.to_owned(),
-            message: text(waiting, "/message").to_owned(),
+            reason: waiting.reason.to_owned(),
+            message: waiting.message.to_owned(),
         })
     })
 }

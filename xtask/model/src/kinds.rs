@@ -134,6 +134,10 @@ pub enum StepKind {
     Visit,
     /// `observe`.
     Observe,
+    /// `explain`.
+    Explain,
+    /// `mend`.
+    Mend,
     /// `await`.
     Await,
     /// `hold`.
@@ -144,9 +148,9 @@ impl StepKind {
     /// Whether a step of this kind may change what the timeline shows; `None` where its command decides.
     pub fn acts(self) -> Option<bool> {
         match self {
-            Self::Install | Self::Upgrade | Self::Uninstall | Self::Hold => Some(true),
+            Self::Install | Self::Upgrade | Self::Uninstall | Self::Mend | Self::Hold => Some(true),
             Self::Run | Self::Exec => None,
-            Self::Resolve | Self::Visit | Self::Observe | Self::Await => Some(false),
+            Self::Resolve | Self::Visit | Self::Observe | Self::Explain | Self::Await => Some(false),
         }
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::failure::Failure;
+use crate::failure::{Failure, TroubleSeen};
 use crate::kinds::{Change, Kind, StepKind};
 
 /// Version of the record's format; raised when a reader of the old one would misread the new one.
@@ -105,6 +105,9 @@ pub struct ExperimentRecord {
     /// What was changed of the chart's objects so that this cluster takes them, a sentence each.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub adapted: Vec<String>,
+    /// What was wrong with its workloads at its end.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub troubles: Vec<TroubleSeen>,
     /// Events of the namespace and logs of its pods, kept when a claim does not hold.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub diagnostics: Vec<CommandRecord>,

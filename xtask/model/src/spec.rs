@@ -75,6 +75,9 @@ pub struct Experiment {
     /// version; where something is missing, the experiment is skipped and says why.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub needs: Vec<Need>,
+    /// What its namespace lets pods be.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub pod_security: PodSecurity,
     /// Deadline of the whole experiment in seconds.
     #[serde(default = "default_experiment_timeout_s")]
     #[schemars(range(min = 1, max = 86_400))]
@@ -83,6 +86,28 @@ pub struct Experiment {
     pub steps: Vec<Step>,
     /// Judged after the last step.
     pub claims: Vec<Claim>,
+}
+
+/// A level of the Pod Security standards: <https://kubernetes.io/docs/concepts/security/pod-security-standards/>.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum PodSecurity {
+    // Nothing of the node's, no privileges. An image that wants to be root is let in. (With doc comments the schema would
+    // take the levels for kinds.)
+    #[default]
+    Baseline,
+    // Nor that.
+    Restricted,
+}
+
+impl PodSecurity {
+    /// The word for it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Baseline => "baseline",
+            Self::Restricted => "restricted",
+        }
+    }
 }
 
 fn default_experiment_timeout_s() -> u64 {
@@ -144,6 +169,10 @@ pub enum Step {
     Visit(Visit),
     /// Keep the objects of the namespace as they are now.
     Observe(Observe),
+    /// Ask what is wrong in the namespace, as `cargo xtask explain` does.
+    Explain(Explain),
+    /// Run the commands that an `explain` printed, as it printed them.
+    Mend(Mend),
     /// Wait until an expression over the watched objects is true.
     Await(Await),
     /// Watch for a while, and keep what happened meanwhile.
@@ -162,6 +191,8 @@ impl Step {
             Self::Resolve(_) => StepKind::Resolve,
             Self::Visit(_) => StepKind::Visit,
             Self::Observe(_) => StepKind::Observe,
+            Self::Explain(_) => StepKind::Explain,
+            Self::Mend(_) => StepKind::Mend,
             Self::Await(_) => StepKind::Await,
             Self::Hold(_) => StepKind::Hold,
         }
@@ -177,6 +208,8 @@ impl Step {
             Self::Resolve(step) => step.name.as_deref(),
             Self::Visit(step) => step.name.as_deref(),
             Self::Observe(step) => Some(&step.name),
+            Self::Explain(step) => Some(&step.name),
+            Self::Mend(step) => step.name.as_deref(),
             Self::Await(step) => step.name.as_deref(),
             Self::Hold(step) => Some(&step.name),
         }
@@ -320,6 +353,39 @@ pub struct Observe {
     pub name: String,
 }
 
+/// What the rules of `cargo xtask explain` say of the namespace.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct Explain {
+    /// Name for expressions: `troubles`, the names of the rules that found something; `says`, a sentence for each;
+    /// `mend`, the commands; `stdout`, `status`.
+    #[serde(rename = "as")]
+    pub name: String,
+    /// The rules that are expected to find something, and no others: asked again until it is so, for it takes time until
+    /// a state is reached and events tell of it. What was said last is kept either way.
+    #[serde(default)]
+    pub names: Vec<String>,
+    /// How long to ask again, in seconds.
+    #[serde(default = "default_explain_timeout_s")]
+    #[schemars(range(min = 1, max = 86_400))]
+    pub timeout_s: u64,
+}
+
+/// The commands that an `explain` printed, one after the other.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct Mend {
+    /// Name for expressions: `stdout`, `stderr`, `status`, of all of them together.
+    #[serde(rename = "as", default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// The step that printed them. As everywhere, what leads out of the namespace is refused.
+    pub from: String,
+    /// Deadline of each in seconds.
+    #[serde(default = "default_command_timeout_s")]
+    #[schemars(range(min = 1, max = 86_400))]
+    pub timeout_s: u64,
+}
+
 /// A wait with a deadline.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
@@ -365,6 +431,10 @@ fn default_path() -> Compiled<Template> {
 
 fn default_rollout_timeout_s() -> u64 {
     180
+}
+
+fn default_explain_timeout_s() -> u64 {
+    60
 }
 
 fn default_command_timeout_s() -> u64 {

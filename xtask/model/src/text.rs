@@ -17,10 +17,14 @@ pub fn command_line(argv: &[String]) -> String {
     words.join(" ")
 }
 
-/// Quoted only where a shell needs it: `shell_words` alone would also quote `--set a=b`.
+/// Quoted only where a shell needs it: `shell_words` alone would also quote `--set a=b`. `<<<` hands on the word behind it.
 fn quoted(word: &str) -> Cow<'_, str> {
     let plain = |it: char| it.is_ascii_alphanumeric() || "-_./:=,@%+".contains(it);
-    if !word.is_empty() && word.chars().all(plain) { Cow::Borrowed(word) } else { shell_words::quote(word) }
+    if word == "<<<" || !word.is_empty() && word.chars().all(plain) {
+        Cow::Borrowed(word)
+    } else {
+        shell_words::quote(word)
+    }
 }
 
 /// Text without colours of a terminal and other control characters.

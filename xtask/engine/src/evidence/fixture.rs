@@ -196,6 +196,7 @@ pub(crate) fn failing() -> (LabSpec, Record) {
     let rolling = &mut record.experiments[1];
     let seen = LastSeen {
         says: "1 of 2 pods updated".to_owned(),
+        troubles: Vec::new(),
         pods: [("counter-1".to_owned(), "Pending, ErrImagePull: not found".to_owned())].into(),
         ..LastSeen::default()
     };
@@ -333,6 +334,7 @@ fn record(lab: &LabSpec) -> Record {
                     .collect(),
                 skipped: None,
                 failure: None,
+                troubles: Vec::new(),
                 diagnostics: Vec::new(),
                 adapted: Vec::new(),
             })

@@ -88,6 +88,9 @@ pub struct Failure {
     /// What the cluster complained about meanwhile, in its words.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
+    /// What the rules of `explain` said at the end of its experiment.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub troubles: Vec<String>,
 }
 
 /// What is behind failures: often one thing breaks many experiments.
@@ -273,6 +276,9 @@ impl Failure {
         if let Some(message) = &self.message {
             out += &format!("\n  why:      {message}");
         }
+        for trouble in &self.troubles {
+            out += &format!("\n  explain:  {trouble}");
+        }
         for warning in &self.warnings {
             out += &format!("\n  event:    {warning}");
         }
@@ -291,6 +297,8 @@ fn failures(experiment: &ExperimentRecord) -> Vec<Failure> {
         message: None,
         // What waited in vain brings its events along.
         warnings: if failure.events().is_empty() { warnings(experiment) } else { Vec::new() },
+        // And what the rules say of it.
+        troubles: if failure.events().is_empty() { troubles(experiment) } else { Vec::new() },
     });
     let failed = experiment.claims.iter().filter(|claim| claim.verdict == Verdict::Fails);
     broke.chain(failed.map(|claim| failure(experiment, claim))).collect()
@@ -321,7 +329,13 @@ fn failure(experiment: &ExperimentRecord, claim: &ClaimRecord) -> Failure {
         seen: claim.values.clone(),
         message: claim.message.clone(),
         warnings: warnings(experiment),
+        troubles: troubles(experiment),
     }
+}
+
+/// What the rules of `explain` found, each in its sentence.
+fn troubles(experiment: &ExperimentRecord) -> Vec<String> {
+    experiment.troubles.iter().map(|trouble| trouble.says.clone()).collect()
 }
 
 fn causes(failures: &[Failure]) -> Vec<Cause> {

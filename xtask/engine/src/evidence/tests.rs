@@ -263,7 +263,7 @@ fn a_lab_that_is_called_as_a_page_of_something_else_leaves_that_page_alone() {
     let page = |name: &str| {
         let (mut spec, _) = fixture::passing();
         spec.lab = name.to_owned();
-        let lab = crate::lab::Lab { path: docs.join("lab.yaml"), spec, shipped: false, foreign: false };
+        let lab = crate::lab::Lab { path: docs.join("lab.yaml"), spec, kept: false, foreign: false };
         Paths::of(&workspace, &lab).page
     };
     assert_eq!(page("nix"), None);

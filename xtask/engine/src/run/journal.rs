@@ -180,8 +180,8 @@ impl Journal<'_> {
     /// take the place of what is committed.
     fn whole(&self, record: &Record) -> bool {
         let (subject, args) = (self.subject, self.session.args);
-        let shipped = subject.refreshes && args.values.is_none() && args.image.is_none();
+        let ours = subject.refreshes && args.values.is_none() && args.image.is_none();
         let own = args.cluster == ClusterArg::Kind && args.node_image.is_none();
-        shipped && own && subject.only.is_empty() && record.broke.is_none()
+        ours && own && subject.only.is_empty() && record.broke.is_none()
     }
 }

@@ -19,6 +19,7 @@ use crate::transient::{self, Pauses};
 use machine::digest::sha256;
 use machine::identity::Identity;
 use model::kinds::NAMESPACE_CHARS;
+use model::spec::PodSecurity;
 
 /// Label that says a namespace is the lab's.
 const LABEL: (&str, &str) = ("app.kubernetes.io/created-by", "statefulset-lab");
@@ -31,10 +32,8 @@ const DIGITS: usize = 6;
 /// How long a namespace may take to come or go: pods have a grace period of some seconds.
 const DEADLINE: Duration = Duration::from_secs(90);
 
-/// What pods may be is bounded: nothing of the node's, no privileges. An image that wants to be root is let in, for a
-/// chart of somebody else's is here to be graded.
-/// <https://kubernetes.io/docs/concepts/security/pod-security-standards/#baseline>
-const POD_SECURITY: (&str, &str) = ("pod-security.kubernetes.io/enforce", "baseline");
+/// Label that bounds what pods may be.
+const POD_SECURITY: &str = "pod-security.kubernetes.io/enforce";
 
 /// The namespaces of one run in one cluster, which others may use as well.
 pub struct Namespaces {
@@ -80,7 +79,7 @@ impl Namespaces {
     ///
     /// # Errors
     /// When it exists, or the API server refuses.
-    pub async fn create(&self, name: &str, user: Option<&str>) -> Result<()> {
+    pub async fn create(&self, name: &str, user: Option<&str>, pods: PodSecurity) -> Result<()> {
         let client = &self.client;
         let namespaces: Api<Namespace> = Api::all(client.clone());
         let pairs = |pairs: &[(&str, &str)]| -> Option<BTreeMap<String, String>> {
@@ -88,7 +87,7 @@ impl Namespaces {
         };
         let metadata = ObjectMeta {
             name: Some(name.to_owned()),
-            labels: pairs(&[LABEL, (OWNER, self.owner.key()), POD_SECURITY]),
+            labels: pairs(&[LABEL, (OWNER, self.owner.key()), (POD_SECURITY, pods.word())]),
             annotations: pairs(&[(MADE_BY, &self.owner.to_string())]),
             ..ObjectMeta::default()
         };
@@ -276,7 +275,10 @@ mod tests {
         let (mine, theirs) = (identity("/a"), identity("/b"));
         let fake = Fake::serving(|_, _| None);
         for (owner, name) in [(&mine, "mine"), (&theirs, "theirs")] {
-            Namespaces::of(fake.client(), owner.clone()).create(name, None).await.unwrap();
+            Namespaces::of(fake.client(), owner.clone())
+                .create(name, None, PodSecurity::Baseline)
+                .await
+                .unwrap();
         }
         let cleared = Namespaces::of(fake.client(), mine).clear().await.unwrap();
         assert_eq!(cleared, ["mine"]);

@@ -114,6 +114,9 @@ fn failure(failure: &Failure, first: bool, others: &[String], paint: Paint) -> S
     if let Some(message) = &failure.message {
         line("because", message);
     }
+    for trouble in failure.troubles.iter().filter(|trouble| first && !failure.says.contains(*trouble)) {
+        line("explain", trouble);
+    }
     for warning in failure.warnings.iter().filter(|warning| first && !failure.says.contains(*warning)) {
         line("event", warning);
     }

@@ -6,6 +6,8 @@ mod exec;
 mod resolve;
 mod visit;
 mod observe;
+mod explain;
+mod mend;
 mod await_;
 
 use std::time::{Duration, Instant};
@@ -32,6 +34,8 @@ pub(crate) async fn perform(step: &Step, bench: &mut Bench<'_>) -> Result<Json> 
         Step::Resolve(step) => resolve::resolve(step, bench).await,
         Step::Visit(step) => visit::visit(step, bench).await,
         Step::Observe(_) => observe::observe(bench).await,
+        Step::Explain(step) => explain::explain(step, bench).await,
+        Step::Mend(step) => mend::mend(step, bench).await,
         Step::Await(step) => await_::await_(step, bench).await,
         Step::Hold(step) => hold(step.seconds, bench).await,
     }
@@ -58,6 +62,8 @@ pub(crate) fn told(step: &Step, bench: &Bench<'_>) -> (String, Option<Duration>)
         Step::Resolve(step) => (format!("{} names in {}", step.names.len(), pods(&step.pods)), None),
         Step::Visit(step) => (format!("{} of {}", text(&step.path), pods(&step.pods)), None),
         Step::Observe(step) => (step.name.clone(), None),
+        Step::Explain(step) => (step.name.clone(), Some(step.timeout_s)),
+        Step::Mend(step) => (format!("as {} says", step.from), None),
         Step::Await(step) => (step.until.text().to_owned(), Some(step.timeout_s)),
         Step::Hold(step) => (step.name.clone(), Some(step.seconds)),
     };

@@ -72,7 +72,7 @@ impl Subject {
             always: Settings::default(),
             adapts: lab.foreign.then_some(ImageOf::Auto),
             folder: workspace.lab.clone(),
-            refreshes: lab.shipped && !lab.foreign && !args.check,
+            refreshes: lab.kept && !lab.foreign && !args.check,
             lab,
         };
         subject.chosen()?;

@@ -134,7 +134,7 @@ fn seen(timeline: &Timeline, says: String) -> LastSeen {
         }
     }
     events.reverse();
-    LastSeen { says, down: timeline.down(), pods: pods.collect(), events }
+    LastSeen { says, down: timeline.down(), troubles: Vec::new(), pods: pods.collect(), events }
 }
 
 /// A pod in a few words: phase, readiness, and what keeps it from more.

@@ -1,8 +1,9 @@
-//! Pods that are not made, not placed, or not started; pods that may not go.
+//! Pods that are not made, and pods that may not go.
 
-use serde_json::Value as Json;
+use serde_json::{Map, Value as Json, json};
 
-use crate::objects::{Objects, called, condition, going, name, number, replicas, text, waiting};
+use crate::mend::declared;
+use crate::objects::{Objects, called, containers, fits, going, name, number, replicas, selector};
 use crate::{Case, Rule};
 
 /// Workloads whose pods are made by the controller of that kind; a Deployment's by that of its ReplicaSets.
@@ -26,6 +27,15 @@ fn not_made<'a>(objects: &'a Objects, words: &'a str) -> Vec<(&'a Json, &'a str)
     found
 }
 
+/// As many pods as there were made.
+fn scaled_to_fit(objects: &Objects, workload: &Json) -> Option<String> {
+    let owner = objects.workload_of(workload);
+    let made = number(workload, "/status/replicas").unwrap_or(0);
+    let kind = owner["kind"].as_str()?.to_lowercase();
+    (made > 0 && kind != "job")
+        .then(|| objects.kubectl(&format!("scale {kind} {} --replicas={made}", name(owner))))
+}
+
 fn event(workload: &Json, message: &str) -> String {
     format!("event FailedCreate of {}: {message}", called(workload))
 }
@@ -39,19 +49,67 @@ pub(super) const REFUSED_BY_POD_SECURITY: Rule = Rule {
     not: "Don't take the label off the namespace to make one chart run: it protects all that runs there.",
     find: |objects| {
         let refused = not_made(objects, "violates PodSecurity").into_iter().map(|(workload, message)| {
-            let level = message.split('"').nth(1).unwrap_or("enforced");
-            let asks = message.split_once(": ").map_or(message, |(_, rest)| rest);
+            // `… violates PodSecurity "restricted:latest": …`
+            let said = message.split_once("PodSecurity \"").map_or("", |(_, said)| said);
+            let (level, asks) = said.split_once("\": ").unwrap_or(("enforced", message));
             Case::of(
                 called(workload),
-                format!("the pods of {} are refused by the level {level}", called(workload)),
+                format!("the pods of {} are refused by the Pod Security level {level}", called(workload)),
             )
             .seen(event(workload, message))
-            .mend(format!("give the pod template the security context that is asked for: {asks}"))
+            .mend(
+                hardened(objects.workload_of(workload), asks)
+                    .into_iter()
+                    .flat_map(|spec| objects.patch_pods(objects.workload_of(workload), &spec)),
+            )
+            .change(format!("give the pod template the security context that is asked for: {asks}"))
             .costs("a container that needs root or a privilege will not run here at all")
         });
         refused.collect()
     },
 };
+
+/// What a pod template has to say to meet what Pod Security asks for; nothing where that can't be said by itself.
+/// <https://kubernetes.io/docs/concepts/security/pod-security-standards/>
+fn hardened(workload: &Json, asks: &str) -> Option<Json> {
+    let (mut pod, mut container) = (Map::new(), Map::new());
+    let (mut all, mut known) = (Map::new(), 0);
+    let mut asked = |word: &str| {
+        let asked = asks.contains(word);
+        known += usize::from(asked);
+        asked
+    };
+    if asked("allowPrivilegeEscalation != false") {
+        container.insert("allowPrivilegeEscalation".to_owned(), json!(false));
+    }
+    if asked("unrestricted capabilities") {
+        container.insert("capabilities".to_owned(), json!({"drop": ["ALL"]}));
+    }
+    if asked("privileged (") {
+        container.insert("privileged".to_owned(), json!(false));
+    }
+    if asked("runAsNonRoot != true") {
+        pod.insert("runAsNonRoot".to_owned(), json!(true));
+    }
+    if asked("seccompProfile (") {
+        pod.insert("seccompProfile".to_owned(), json!({"type": "RuntimeDefault"}));
+    }
+    if asked("host namespaces (") {
+        all.extend(["hostNetwork", "hostPID", "hostIPC"].map(|host| (host.to_owned(), Json::Null)));
+    }
+    // `a (…), b (…)`: one thing that is not known, and the patch would not be enough.
+    if known == 0 || asks.matches(" (").count() != known {
+        return None;
+    }
+    if !pod.is_empty() {
+        all.insert("securityContext".to_owned(), Json::Object(pod));
+    }
+    if !container.is_empty() {
+        let of = containers(workload).map(|it| json!({"name": it["name"], "securityContext": container}));
+        all.insert("containers".to_owned(), of.collect());
+    }
+    Some(Json::Object(all))
+}
 
 pub(super) const QUOTA_USED_UP: Rule = Rule {
     id: "quota-used-up",
@@ -70,9 +128,11 @@ pub(super) const QUOTA_USED_UP: Rule = Rule {
                 format!("the quota {quota} leaves no room for the pods of {}", called(workload)),
             )
             .seen(event(workload, message))
-            .mend(objects.kubectl(&format!("describe resourcequota {quota}")))
-            .mend("then ask for less, remove what is not needed, or have the quota raised")
-            .costs("what is removed to make room")
+            .mend(scaled_to_fit(objects, workload))
+            .change(
+                "ask for fewer pods or less in resources.requests, or have whoever keeps the quota raise it",
+            )
+            .costs("the pods beyond the quota are not there")
         });
         refused.collect()
     },
@@ -104,104 +164,13 @@ pub(super) const NAME_TOO_LONG: Rule = Rule {
                     .last()
                     .map(|(_, message)| event(set, message)),
             );
-            case.mend("give the set a shorter name, with fullnameOverride where the chart has it")
-                .costs("a set of another name has other pods and other claims")
+            let mut short = declared(set);
+            short["metadata"]["name"] = json!(name(set)[..SET_NAME_CHARS].trim_end_matches('-'));
+            case.mend([objects.kubectl(&format!("delete statefulset {}", name(set))), objects.apply(&short)])
+                .change("give the set a shorter name, with fullnameOverride where the chart has it")
+                .costs("nothing: no pod and no claim of the long name was ever made")
         });
         long.collect()
-    },
-};
-
-pub(super) const NOT_SCHEDULABLE: Rule = Rule {
-    id: "not-schedulable",
-    symptom: "a pod stays Pending",
-    why: "The scheduler places a pod only where a node has all it asks for left over, and where its selector, affinity \
-          and tolerations allow it. Requests count, not what is really used.",
-    source: "https://kubernetes.io/docs/concepts/scheduling-eviction/kube-scheduler/#kube-scheduler-implementation",
-    not: "Don't set nodeName: it goes around the scheduler, and the pod then fails on the node instead.",
-    find: |objects| {
-        let stuck = objects.of("Pod").filter(|pod| !going(pod)).filter_map(|pod| {
-            let scheduled = condition(pod, "PodScheduled")
-                .filter(|it| it["status"] == "False" && it["reason"] == "Unschedulable")?;
-            let message = text(scheduled, "/message");
-            // Each of these is the only reason named, or it is not unambiguous.
-            let reasons = [
-                (
-                    "Insufficient cpu",
-                    "no node has enough cpu left",
-                    "lower resources.requests.cpu, or free some",
-                ),
-                (
-                    "Insufficient memory",
-                    "no node has enough memory left",
-                    "lower resources.requests.memory, or free some",
-                ),
-                ("Too many pods", "the nodes hold as many pods as they may", "remove pods, or add a node"),
-                (
-                    "node affinity/selector",
-                    "no node fits its selector or affinity",
-                    "correct nodeSelector or affinity, or label a node",
-                ),
-                (
-                    "untolerated taint",
-                    "every node has a taint that it does not tolerate",
-                    "add the toleration, or take the taint away",
-                ),
-                (
-                    "anti-affinity",
-                    "its anti-affinity leaves no node",
-                    "prefer it instead of requiring it, or add a node",
-                ),
-                (
-                    "topology spread constraints",
-                    "its topology spread leaves no node",
-                    "use whenUnsatisfiable: ScheduleAnyway, or add a node",
-                ),
-            ];
-            let named: Vec<_> = reasons.iter().filter(|(word, _, _)| message.contains(word)).collect();
-            if named.is_empty() {
-                return None;
-            }
-            let why: Vec<&str> = named.iter().map(|(_, why, _)| *why).collect();
-            let mut case =
-                Case::of(called(pod), format!("{} can't be placed: {}", called(pod), why.join("; ")))
-                    .seen(format!("condition PodScheduled is False: {message}"))
-                    .costs("a changed template is a new revision: every pod of the workload is replaced");
-            case.mend.extend(named.iter().map(|(_, _, mend)| (*mend).to_owned()));
-            if named.len() > 1 {
-                case = case.question("which of the nodes is it meant for? the reason of that one counts");
-            }
-            Some(case)
-        });
-        stuck.collect()
-    },
-};
-
-pub(super) const IMAGE_NOT_THERE: Rule = Rule {
-    id: "image-not-there",
-    symptom: "ImagePullBackOff, ErrImagePull or ErrImageNeverPull",
-    why: "The kubelet asks the registry for an image that the node lacks, and for one called latest each time it starts a \
-          container. An image that was loaded into the node is in no registry.",
-    source: "https://kubernetes.io/docs/concepts/containers/images/#imagepullpolicy-defaulting",
-    not: "Don't push to a public registry to get around it: load the image, or give the pod a pull secret.",
-    find: |objects| {
-        let reasons = ["ImagePullBackOff", "ErrImagePull", "ErrImageNeverPull", "InvalidImageName"];
-        let stuck = objects.of("Pod").filter(|pod| !going(pod)).filter_map(|pod| {
-            let (reason, message, image) = waiting(pod).filter(|(reason, _, _)| reasons.contains(reason))?;
-            let last = image.rsplit('/').next().unwrap_or(image);
-            let floats = !last.contains('@') && (!last.contains(':') || last.ends_with(":latest"));
-            let says = format!("the node can't have the image {image} of {}", called(pod));
-            let case = Case::of(called(pod), says).seen(format!("waiting: {reason}: {message}"));
-            Some(if floats {
-                case.mend("give the image a tag other than latest, and imagePullPolicy: IfNotPresent; on kind: kind load docker-image NAME:TAG")
-                    .costs("a new revision: every pod of the workload is replaced")
-            } else {
-                case.mend("correct the name or the tag, add imagePullSecrets for a private registry, or load the image into the node")
-                    .costs("a corrected template is a new revision; a set with OrderedReady may keep the broken pod until it is deleted")
-            })
-        });
-        let mut cases: Vec<Case> = stuck.collect();
-        cases.dedup_by(|one, other| one.seen == other.seen);
-        cases
     },
 };
 
@@ -214,10 +183,14 @@ pub(super) const BUDGET_ALLOWS_NONE: Rule = Rule {
     not: "Don't drain with --disable-eviction: it deletes the pods and goes around every budget.",
     find: |objects| {
         let never = objects.of("PodDisruptionBudget").filter_map(|budget| {
-            let fixed = budget.pointer("/spec/maxUnavailable").is_some_and(|most| most == 0 || most == "0" || most == "0%");
+            let fixed = budget
+                .pointer("/spec/maxUnavailable")
+                .is_some_and(|most| most == 0 || most == "0" || most == "0%");
             let least = budget.pointer("/spec/minAvailable");
             let all = least.is_some_and(|least| least == "100%")
-                || least.and_then(Json::as_i64).is_some_and(|least| least > 0 && covered(objects, budget).is_some_and(|pods| least >= pods));
+                || least.and_then(Json::as_i64).is_some_and(|least| {
+                    least > 0 && covered(objects, budget).is_some_and(|pods| least >= pods)
+                });
             if !(fixed || all) {
                 return None;
             }
@@ -228,7 +201,10 @@ pub(super) const BUDGET_ALLOWS_NONE: Rule = Rule {
             Some(
                 Case::of(called(budget), format!("{} never lets a pod be evicted", called(budget)))
                     .seen(asks)
-                    .mend(objects.kubectl(&format!("patch poddisruptionbudget {} --type merge --patch '{{\"spec\":{{\"minAvailable\":null,\"maxUnavailable\":1}}}}'", name(budget))))
+                    .mend([
+                        objects.patch(budget, &json!({"spec": {"minAvailable": null, "maxUnavailable": 1}}))
+                    ])
+                    .change("say maxUnavailable: 1 in the budget")
                     .costs("one pod at a time may be away"),
             )
         });
@@ -241,12 +217,10 @@ fn covered(objects: &Objects, budget: &Json) -> Option<i64> {
     if objects.live() {
         return number(budget, "/status/expectedPods").filter(|pods| *pods > 0);
     }
-    let asked = crate::objects::selector(budget, "/spec/selector/matchLabels")?;
+    let asked = selector(budget, "/spec/selector/matchLabels")?;
     let workloads = ["StatefulSet", "Deployment"].iter().flat_map(|kind| objects.of(kind));
     let about = workloads.filter(|workload| {
-        workload
-            .pointer("/spec/template/metadata/labels")
-            .is_some_and(|labels| crate::objects::fits(asked, labels))
+        workload.pointer("/spec/template/metadata/labels").is_some_and(|labels| fits(asked, labels))
     });
     Some(about.map(replicas).sum()).filter(|pods| *pods > 0)
 }
@@ -277,11 +251,6 @@ mod tests {
             "involvedObject": {"kind": "StatefulSet", "name": "web"}})
     }
 
-    fn pod(status: Json) -> Json {
-        json!({"kind": "Pod", "metadata": {"name": "web-0", "ownerReferences": [{"uid": "s"}], "labels": {"app": "web"}},
-            "status": status})
-    }
-
     #[test]
     fn pods_that_are_never_made_are_explained_by_the_events_of_their_set() {
         let security = "create Pod web-0 in StatefulSet web failed error: pods \"web-0\" is forbidden: violates PodSecurity \"restricted:latest\": runAsNonRoot != true";
@@ -289,48 +258,13 @@ mod tests {
         for (message, rule) in [(security, "refused-by-pod-security"), (quota, "quota-used-up")] {
             let told = found(vec![set("web", 0), service(), failed(message)]);
             assert!(told.len() == 1 && told[0].starts_with(rule), "{told:?}");
+            assert!(!told[0].contains("web-0"), "{told:?}");
             // An event outlives its cause by an hour.
             assert_eq!(found(vec![set("web", 3), service(), failed(message)]), [""; 0]);
         }
         let long = "w".repeat(53);
         assert!(found(vec![set(&long, 0), service()])[0].starts_with("name-too-long"));
         assert_eq!(found(vec![set(&long[1..], 0), service()]), [""; 0]);
-    }
-
-    #[test]
-    fn a_pod_that_can_t_be_placed_is_told_by_what_is_lacking() {
-        let unscheduled = |message: &str| {
-            pod(
-                json!({"conditions": [{"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": message}]}),
-            )
-        };
-        let told = found(vec![
-            set("web", 1),
-            service(),
-            unscheduled("0/1 nodes are available: 1 Insufficient memory."),
-        ]);
-        assert_eq!(told, ["not-schedulable: Pod web-0 can't be placed: no node has enough memory left"]);
-        assert_eq!(
-            found(vec![set("web", 1), service(), unscheduled("0/1 nodes are available: something new.")]),
-            [""; 0]
-        );
-    }
-
-    #[test]
-    fn an_image_that_is_not_there_is_told_and_latest_has_its_own_cure() {
-        let waits = |image: &str| {
-            let waiting =
-                json!({"waiting": {"reason": "ImagePullBackOff", "message": "Back-off pulling image"}});
-            let status = json!({"containerStatuses": [{"image": image, "state": waiting}]});
-            let troubles =
-                explain(&Objects::new(Origin::Cluster, "", vec![set("web", 1), service(), pod(status)]));
-            assert_eq!(troubles[0].rule, "image-not-there");
-            troubles[0].case.mend[0].clone()
-        };
-        for image in ["shop/app", "host:5000/shop/app", "app:latest"] {
-            assert!(waits(image).contains("other than latest"), "{image}");
-        }
-        assert!(waits("host:5000/app:1.2").contains("correct the name or the tag"));
     }
 
     #[test]

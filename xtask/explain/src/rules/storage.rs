@@ -1,8 +1,11 @@
 //! Claims, classes and volumes.
 
-use serde_json::Value as Json;
+use serde_json::{Value as Json, json};
 
-use crate::objects::{called, claim_templates, containers, going, name, number, ordinal, text, waiting};
+use crate::objects::{
+    Objects, called, claim_names, claim_templates, containers, crashing, going, name, number, ready,
+    replicas, text,
+};
 use crate::{Case, Rule};
 
 pub(super) const CLASS_UNKNOWN: Rule = Rule {
@@ -23,17 +26,57 @@ pub(super) const CLASS_UNKNOWN: Rule = Rule {
                 return None;
             }
             let there: Vec<&str> = objects.of("StorageClass").map(name).collect();
+            let set = set_of(objects, claim);
+            let default = objects.of("StorageClass").find(|class| is_default(class));
+            let mend = set.filter(|_| default.is_some()).into_iter().flat_map(|set| of_the_default_class(objects, set));
             let says = format!("{} asks for the storage class {class}, which this cluster does not have", called(claim));
             Some(
                 Case::of(called(claim), says)
                     .seen(format!("spec.storageClassName: {class}; there are: {}", there.join(", ")))
-                    .mend("name a class that is there in the claim template, delete the set with --cascade=orphan, its pending claims and their pods, and install again")
-                    .costs("claims that are bound already keep their class and their data; a pending one holds nothing"),
+                    .mend(mend)
+                    .change("name a class that is there in the claim template, or none for the cluster's default")
+                    .costs("nothing: a claim that is pending holds no data; one that is bound keeps its class and its data"),
             )
         });
         lacking.collect()
     },
 };
+
+fn is_default(class: &Json) -> bool {
+    text(class, "/metadata/annotations/storageclass.kubernetes.io~1is-default-class") == "true"
+}
+
+/// The set that made a claim.
+fn set_of<'a>(objects: &'a Objects, claim: &Json) -> Option<&'a Json> {
+    objects.sets().find(|set| {
+        claim_templates(set).any(|template| {
+            let prefix = format!("{}-{}-", name(template), name(set));
+            name(claim).strip_prefix(&prefix).is_some_and(|ordinal| ordinal.parse::<u32>().is_ok())
+        })
+    })
+}
+
+/// A set made anew with claims of the default class, after its pending claims and the pods that wait for them.
+fn of_the_default_class(objects: &Objects, set: &Json) -> Vec<String> {
+    let [delete, apply] = objects.make_anew(set, |set| {
+        for template in set["spec"]["volumeClaimTemplates"].as_array_mut().into_iter().flatten() {
+            if let Some(spec) = template["spec"].as_object_mut() {
+                spec.remove("storageClassName");
+            }
+        }
+    });
+    let mut mend = vec![delete];
+    let pods = objects.pods_of(set);
+    for pod in pods.iter().filter(|pod| text(pod, "/status/phase") == "Pending") {
+        mend.push(objects.kubectl(&format!("delete pod {}", name(pod))));
+        let pending = objects.claims_of(pod).filter(|claim| text(claim, "/status/phase") == "Pending");
+        mend.extend(
+            pending.map(|claim| objects.kubectl(&format!("delete persistentvolumeclaim {}", name(claim)))),
+        );
+    }
+    mend.push(apply);
+    mend
+}
 
 pub(super) const NO_DEFAULT_CLASS: Rule = Rule {
     id: "no-default-storage-class",
@@ -46,9 +89,19 @@ pub(super) const NO_DEFAULT_CLASS: Rule = Rule {
         if !objects.live() {
             return Vec::new();
         }
-        let default = objects.of("StorageClass").any(|class| {
-            text(class, "/metadata/annotations/storageclass.kubernetes.io~1is-default-class") == "true"
-        });
+        let default = objects.of("StorageClass").any(is_default);
+        let mark = |class: &Json| {
+            let mark =
+                json!({"metadata": {"annotations": {"storageclass.kubernetes.io/is-default-class": "true"}}});
+            objects.of_the_cluster(&format!(
+                "patch storageclass {} --patch {}",
+                name(class),
+                crate::mend::quoted(&mark.to_string())
+            ))
+        };
+        let classes: Vec<&Json> = objects.of("StorageClass").collect();
+        // With more than one it is a choice.
+        let only = if let [only] = classes[..] { Some(mark(only)) } else { None };
         let waiting =
             objects.of("PersistentVolumeClaim").filter(|claim| !going(claim) && !default).filter(|claim| {
                 text(claim, "/status/phase") == "Pending"
@@ -58,7 +111,8 @@ pub(super) const NO_DEFAULT_CLASS: Rule = Rule {
         let told = waiting.map(|claim| {
             Case::of(called(claim), format!("{} names no storage class, and this cluster has no default one", called(claim)))
                 .seen("spec.storageClassName is not set, and no StorageClass is marked as default")
-                .mend("kubectl patch storageclass NAME --patch '{\"metadata\":{\"annotations\":{\"storageclass.kubernetes.io/is-default-class\":\"true\"}}}'")
+                .mend(only.clone())
+                .change("name a class in the claim template")
                 .costs("every claim of the cluster that names no class gets this one from then on, also those that wait now")
         });
         told.collect()
@@ -78,47 +132,22 @@ pub(super) const NODE_NAME_SKIPS_THE_SCHEDULER: Rule = Rule {
             let template = claim_templates(set).next()?;
             let class = text(template, "/spec/storageClassName");
             let immediate = objects.named("StorageClass", class).is_some_and(|class| text(class, "/volumeBindingMode") == "Immediate");
-            if node.is_empty() || immediate {
+            // On a cluster only where it does not work.
+            let waits = |pod: &&Json| objects.claims_of(pod).any(|claim| text(claim, "/status/phase") == "Pending");
+            let works = objects.live() && !objects.pods_of(set).iter().any(waits);
+            if node.is_empty() || immediate || works {
                 return None;
             }
             let says = format!("the pods of {} name their node, and their claims wait for a scheduler that never sees them", called(set));
             Some(
                 Case::of(called(set), says)
                     .seen(format!("spec.template.spec.nodeName: {node}, beside claim template {}", name(template)))
-                    .mend(format!("take nodeName out, and put nodeSelector: {{ kubernetes.io/hostname: {node} }} in its place"))
+                    .mend(objects.patch_pods(set, &json!({"nodeName": null, "nodeSelector": {"kubernetes.io/hostname": node}})))
+                    .change(format!("take nodeName out, and put nodeSelector: {{ kubernetes.io/hostname: {node} }} in its place"))
                     .costs("a new revision: every pod of the set is replaced"),
             )
         });
         fixed.collect()
-    },
-};
-
-pub(super) const CLAIM_IS_GOING: Rule = Rule {
-    id: "claim-is-going",
-    symptom: "a claim is Terminating and its pod runs on",
-    why: "A claim that a pod uses is kept until the pod is gone, and goes then at once. The set makes a new claim, with \
-          an empty volume, for the pod that follows.",
-    source: "https://kubernetes.io/docs/concepts/storage/persistent-volumes/#storage-object-in-use-protection",
-    not: "Don't delete the pod: with it goes the claim, and with a Delete policy the data.",
-    find: |objects| {
-        let going_ones = objects.of("PersistentVolumeClaim").filter(|claim| going(claim)).filter_map(|claim| {
-            let uses = |pod: &&Json| {
-                let volumes = pod.pointer("/spec/volumes").and_then(Json::as_array);
-                !going(pod) && volumes.into_iter().flatten().any(|volume| text(volume, "/persistentVolumeClaim/claimName") == name(claim))
-            };
-            let pod = objects.of("Pod").find(uses)?;
-            let volume = text(claim, "/spec/volumeName");
-            let says = format!("{} is being deleted, and goes when {} does: its data with it", called(claim), called(pod));
-            Some(
-                Case::of(called(claim), says)
-                    .seen(format!("metadata.deletionTimestamp: {}", text(claim, "/metadata/deletionTimestamp")))
-                    .seen(format!("{} mounts it", called(pod)))
-                    .mend(format!("kubectl patch persistentvolume {volume} --patch '{{\"spec\":{{\"persistentVolumeReclaimPolicy\":\"Retain\"}}}}'"))
-                    .mend("then copy the data out of the running pod (kubectl cp) before anything restarts it")
-                    .costs("a deletion can't be taken back: the claim goes in the end, but a volume with Retain stays and can be bound by hand"),
-            )
-        });
-        going_ones.collect()
     },
 };
 
@@ -150,7 +179,7 @@ pub(super) const CLAIM_MOUNTED_NOWHERE: Rule = Rule {
                 cases.push(
                     Case::of(called(set), says)
                         .seen(format!("spec.volumeClaimTemplates: {}; no container has a volumeMount of that name", name(template)))
-                        .mend(format!("add to the container that writes: volumeMounts: [{{ name: {}, mountPath: THE FOLDER IT WRITES TO }}]", name(template)))
+                        .change(format!("add to the container that writes: volumeMounts: [{{ name: {}, mountPath: THE FOLDER IT WRITES TO }}]", name(template)))
                         .costs("a new revision: every pod is replaced, and what the old ones wrote elsewhere goes with them"),
                 );
             }
@@ -177,9 +206,7 @@ pub(super) const NO_GROUP_FOR_THE_VOLUME: Rule = Rule {
             let user = number(writer, "/securityContext/runAsUser").or(pod_user).filter(|user| *user != 0)?;
             let grouped = set.pointer("/spec/template/spec/securityContext/fsGroup").is_some();
             // Where it runs, it is no trouble: some provisioners open the folder to all.
-            let crashing =
-                |pod: &&Json| waiting(pod).is_some_and(|(reason, _, _)| reason == "CrashLoopBackOff");
-            let stuck = objects.pods_of(set).into_iter().find(crashing);
+            let stuck = objects.pods_of(set).into_iter().find(|pod| crashing(pod));
             if grouped || (objects.live() && stuck.is_none()) {
                 return None;
             }
@@ -192,7 +219,8 @@ pub(super) const NO_GROUP_FOR_THE_VOLUME: Rule = Rule {
                     "runAsUser: {user}, no spec.template.spec.securityContext.fsGroup, claim template {}",
                     name(template)
                 ))
-                .mend(format!("set spec.template.spec.securityContext.fsGroup: {user}"))
+                .mend(given_to(objects, set, template, writer, user))
+                .change(format!("set spec.template.spec.securityContext.fsGroup: {user}"))
                 .costs("a new revision: every pod of the set is replaced");
             if let Some(pod) = stuck {
                 case = case.seen(format!("{} is in CrashLoopBackOff", called(pod))).question(format!(
@@ -206,10 +234,68 @@ pub(super) const NO_GROUP_FOR_THE_VOLUME: Rule = Rule {
     },
 };
 
-/// The ordinal of the lowest pod that isn't ready, among those that are there.
-pub(super) fn lowest_unready<'a>(pods: &[&'a Json]) -> Option<(i64, &'a Json)> {
-    let unready = pods.iter().filter(|pod| !going(pod) && !crate::objects::ready(pod));
-    unready.filter_map(|pod| Some((ordinal(name(pod))?, *pod))).min_by_key(|(ordinal, _)| *ordinal)
+/// A group for the volume; where that is a folder of the node, which no group is given to, a container that gives it
+/// away before the others start.
+fn given_to(objects: &Objects, set: &Json, template: &Json, writer: &Json, user: i64) -> Vec<String> {
+    let mut pods = objects.pods_of(set).into_iter();
+    let volumes =
+        pods.find_map(|pod| objects.claims_of(pod).next().map(|claim| text(claim, "/spec/volumeName")));
+    let volume = volumes.and_then(|volume| objects.named("PersistentVolume", volume));
+    if volume.is_none_or(|volume| volume.pointer("/spec/hostPath").is_none()) {
+        return objects.patch_pods(set, &json!({"securityContext": {"fsGroup": user}}));
+    }
+    let mounts = writer.pointer("/volumeMounts").and_then(Json::as_array).into_iter().flatten();
+    let Some(mount) = mounts.into_iter().find(|mount| text(mount, "/name") == name(template)) else {
+        return Vec::new();
+    };
+    let path = text(mount, "/mountPath");
+    let giver = json!({"name": "give-away", "image": writer["image"], "command": ["chown", "-R", user.to_string(), path],
+        "securityContext": {"runAsUser": 0, "runAsNonRoot": false}, "volumeMounts": [{"name": name(template), "mountPath": path}]});
+    objects.patch_pods(set, &json!({"initContainers": [giver]}))
+}
+
+pub(super) const ONE_CLAIM_AND_A_ROLLING_UPDATE: Rule = Rule {
+    id: "one-claim-and-a-rolling-update",
+    symptom: "a Deployment's update does not move: the new pod never starts, and the old one never ends",
+    why: "A rolling update starts the new pod before the old one ends. A claim that one node, or one writer, may have is           not free before that: each waits for the other.",
+    source: "https://kubernetes.io/docs/concepts/workloads/controllers/deployment/#strategy",
+    not: "Don't delete the old pod by hand: the next update ends in the same way.",
+    find: |objects| {
+        let found = objects.of("Deployment").filter(|it| !going(it)).filter_map(|deployment| {
+            let claim = claim_names(&deployment["spec"]["template"]).next()?;
+            let shared = objects.named("PersistentVolumeClaim", claim).is_some_and(|claim| {
+                let modes = claim.pointer("/spec/accessModes").and_then(Json::as_array);
+                modes.into_iter().flatten().any(|mode| *mode == "ReadWriteMany")
+            });
+            if shared || text(deployment, "/spec/strategy/type") == "Recreate" || replicas(deployment) == 0 {
+                return None;
+            }
+            let says = format!("{} rolls over pods that share the claim {claim}", called(deployment));
+            let mut case = Case::of(called(deployment), says)
+                .seen(format!("spec.strategy.type: RollingUpdate, beside the claim {claim}"))
+                .mend([objects.patch(
+                    deployment,
+                    &json!({"spec": {"strategy": {"type": "Recreate", "rollingUpdate": null}}}),
+                )])
+                .change("say strategy: { type: Recreate }, or make it a StatefulSet with a claim template")
+                .costs("between the old pod and the new one there is none");
+            if objects.live() {
+                // Where both run, it is no trouble.
+                let pods: Vec<&Json> =
+                    objects.of("Pod").filter(|pod| objects.workload_of(pod) == deployment).collect();
+                let old = pods.iter().find(|pod| ready(pod))?;
+                let new =
+                    pods.iter().find(|pod| !going(pod) && (crashing(pod) || not_attached(objects, pod)))?;
+                case = case.seen(format!("{} has it and is ready; {} can't start", called(old), called(new)));
+            }
+            Some(case)
+        });
+        found.collect()
+    },
+};
+
+fn not_attached(objects: &Objects, pod: &Json) -> bool {
+    objects.events("Pod", name(pod)).any(|(reason, _)| reason == "FailedAttachVolume")
 }
 
 #[cfg(test)]
@@ -286,12 +372,65 @@ mod tests {
     }
 
     #[test]
-    fn a_claim_that_is_going_under_a_running_pod_is_told() {
-        let mut claim = claim(json!({"volumeName": "pv-1"}), "Bound");
-        claim["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
-        let pod = json!({"kind": "Pod", "metadata": {"name": "web-0"},
+    fn a_folder_of_the_node_is_given_away_by_a_container_and_other_volumes_by_their_group() {
+        let set = mounting(json!({"securityContext": {"runAsUser": 1000}}));
+        let pod = json!({"kind": "Pod", "metadata": {"name": "web-0", "ownerReferences": [{"uid": "s"}]},
+            "spec": {"volumes": [{"persistentVolumeClaim": {"claimName": "data-web-0"}}]},
+            "status": {"containerStatuses": [{"state": {"waiting": {"reason": "CrashLoopBackOff"}}}]}});
+        let claim = claim(json!({"volumeName": "pv"}), "Bound");
+        let mend = |spec: Json| {
+            let volume = json!({"kind": "PersistentVolume", "metadata": {"name": "pv"}, "spec": spec});
+            let all = vec![set.clone(), service(), pod.clone(), claim.clone(), volume];
+            let troubles = explain(&Objects::new(Origin::Cluster, "", all));
+            assert_eq!(troubles.iter().map(|it| it.rule).collect::<Vec<_>>(), ["no-group-for-the-volume"]);
+            troubles[0].case.mend[0].clone()
+        };
+        assert!(mend(json!({"csi": {}})).contains("{\"fsGroup\":1000}"));
+        assert!(mend(json!({"hostPath": {}})).contains("[\"chown\",\"-R\",\"1000\",\"/data\"]"));
+    }
+
+    #[test]
+    fn a_deployment_whose_pods_share_a_claim_is_told_when_they_can_t() {
+        let deployment = |strategy: &str| {
+            json!({"kind": "Deployment", "metadata": {"name": "one", "uid": "d"}, "spec": {"strategy": {"type": strategy},
+                "template": {"spec": {"volumes": [{"persistentVolumeClaim": {"claimName": "data"}}]}}}})
+        };
+        let rule = ["one-claim-and-a-rolling-update"];
+        assert_eq!(found(Origin::Chart, &[deployment("RollingUpdate")]), rule);
+        assert_eq!(found(Origin::Chart, &[deployment("Recreate")]), [""; 0]);
+        let many = json!({"kind": "PersistentVolumeClaim", "metadata": {"name": "data"}, "spec": {"accessModes": ["ReadWriteMany"]}});
+        assert_eq!(found(Origin::Chart, &[deployment("RollingUpdate"), many]), [""; 0]);
+        let set = json!({"kind": "ReplicaSet", "metadata": {"name": "one-1", "uid": "r", "ownerReferences": [{"uid": "d"}]}});
+        let pod = |name: &str, status: Json| json!({"kind": "Pod", "metadata": {"name": name, "ownerReferences": [{"uid": "r"}]}, "status": status});
+        let old = pod("one-1-a", json!({"conditions": [{"type": "Ready", "status": "True"}]}));
+        let new = pod(
+            "one-1-b",
+            json!({"containerStatuses": [{"state": {"waiting": {"reason": "CrashLoopBackOff"}}}]}),
+        );
+        assert_eq!(
+            found(Origin::Cluster, &[deployment("RollingUpdate"), set.clone(), old.clone(), new]),
+            rule
+        );
+        assert_eq!(found(Origin::Cluster, &[deployment("RollingUpdate"), set, old]), [""; 0]);
+    }
+
+    #[test]
+    fn a_class_that_is_not_there_is_left_out_of_a_set_that_is_made_anew() {
+        let mut set = mounting(json!({}));
+        set["spec"]["volumeClaimTemplates"][0]["spec"] = json!({"storageClassName": "fast"});
+        let pod = json!({"kind": "Pod", "metadata": {"name": "web-0", "ownerReferences": [{"uid": "s"}]}, "status": {"phase": "Pending"},
             "spec": {"volumes": [{"persistentVolumeClaim": {"claimName": "data-web-0"}}]}});
-        assert_eq!(found(Origin::Cluster, &[claim.clone(), pod]), ["claim-is-going"]);
-        assert_eq!(found(Origin::Cluster, &[claim]), [""; 0]);
+        let claim = claim(json!({"storageClassName": "fast"}), "Pending");
+        let all = vec![set, service(), pod, claim, class("standard", "true")];
+        let mend = explain(&Objects::new(Origin::Cluster, "", all)).remove(0).case.mend;
+        assert_eq!(
+            mend[..3],
+            [
+                "kubectl delete statefulset web --cascade=orphan",
+                "kubectl delete pod web-0",
+                "kubectl delete persistentvolumeclaim data-web-0"
+            ]
+        );
+        assert!(mend[3].contains(" apply ") && !mend[3].contains("fast"), "{}", mend[3]);
     }
 }

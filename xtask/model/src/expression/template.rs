@@ -43,6 +43,11 @@ impl Compile for Template {
 }
 
 impl Template {
+    /// A text that holds no value, whatever it looks like.
+    pub fn plain(text: &str) -> Self {
+        Self { pieces: vec![Piece::Text(text.to_owned())] }
+    }
+
     fn values(&self) -> impl Iterator<Item = (usize, &Expression)> {
         self.pieces.iter().filter_map(|piece| match piece {
             Piece::Text(_) => None,

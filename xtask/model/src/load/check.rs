@@ -7,7 +7,7 @@ use super::{Problem, nearest};
 use crate::expression::{CEL_FUNCTIONS, Compile, Compiled, Expression, FUNCTIONS, Fault};
 use crate::kinds::{self, NAMESPACE_CHARS, is_name};
 use crate::roles::Roles;
-use crate::spec::{Experiment, Install, LabSpec, Step, Uninstall};
+use crate::spec::{Experiment, Install, LabSpec, Mend, Step, Uninstall};
 use crate::verbs;
 
 /// Labs and experiments share a namespace's name.
@@ -238,6 +238,20 @@ impl Check<'_> {
                 self.expressions(text, made, if key == "until" { &all } else { &recorded });
             }
             self.command(step, &path, &label);
+            if let Step::Mend(Mend { from, .. }) = step {
+                let explained = experiment.steps[..position].iter().filter_map(|step| match step {
+                    Step::Explain(step) => Some(step.name.as_str()),
+                    _ => None,
+                });
+                let explained: Vec<&str> = explained.collect();
+                if !explained.contains(&from.as_str()) {
+                    let hint = hint(from, &explained);
+                    self.say(
+                        &format!("{path}/from"),
+                        format!("{label}: no `explain` before is called `{from}`{hint}"),
+                    );
+                }
+            }
             if let Step::Install(Install { release: Some(release), .. })
             | Step::Upgrade(Install { release: Some(release), .. })
             | Step::Uninstall(Uninstall { release: Some(release), .. }) = step
@@ -343,7 +357,8 @@ fn fields(step: &Step) -> Option<Vec<&'static str>> {
     let of_command = ["stdout", "stderr", "status"];
     let mut fields: Vec<&str> = match step {
         Step::Install(_) | Step::Upgrade(_) => [&of_command[..], &["set"]].concat(),
-        Step::Uninstall(_) | Step::Run(_) => of_command.to_vec(),
+        Step::Uninstall(_) | Step::Run(_) | Step::Mend(_) => of_command.to_vec(),
+        Step::Explain(_) => vec!["troubles", "says", "mend", "stdout", "status"],
         Step::Observe(_) => kinds::variables().collect(),
         Step::Await(_) => Vec::new(),
         Step::Hold(_) => vec!["events"],

@@ -82,7 +82,7 @@ fn what_is_wrong_is_told_with_its_place() {
             "- install: { as: start }",
             "- install: { as: start }\n        run: {}",
             &[
-                "11:9: expected one key, one of install, upgrade, uninstall, run, exec, resolve, visit, observe, await, hold",
+                "11:9: expected one key, one of install, upgrade, uninstall, run, exec, resolve, visit, observe, explain, mend, await, hold",
             ],
         ),
         ("as: start }", "as: start, wait: perhaps }", &["10:37: "]),
