@@ -37,7 +37,7 @@ pub(super) const STAYS_ON_A_BROKEN_REVISION: Rule = Rule {
                 return None;
             }
             let says = format!(
-                "{} is broken and of the revision before the last; {} waits for it instead of replacing it",
+                "{} is broken and of a revision that {} has left; it waits for the pod instead of replacing it",
                 called(pod),
                 called(set)
             );
@@ -195,14 +195,11 @@ pub(super) const ON_DELETE_WAITS: Rule = Rule {
                     .filter(|pod| !going(pod) && revision(pod) != update)
                     .map(name)
                     .collect();
-                if old.is_empty() {
+                // Who has deleted some knows what the others wait for.
+                if old.is_empty() || old.len() < objects.pods_of(set).len() {
                     return None;
                 }
-                let says = format!(
-                    "{} has a new revision, and {} of its pods wait to be deleted by hand",
-                    called(set),
-                    old.len()
-                );
+                let says = format!("{} has a new revision, and waits for somebody to delete its pods", called(set));
                 Some(
                     Case::of(called(set), says)
                         .seen("spec.updateStrategy.type: OnDelete")
@@ -258,6 +255,8 @@ mod tests {
             |revision: &str| vec![set(spec.clone(), updating()), service(), pod(0, revision, is_ready())];
         assert_eq!(found(Origin::Cluster, all("old")), ["on-delete-waits-for-you"]);
         assert_eq!(found(Origin::Cluster, all("new")), [""; 0]);
+        let begun = [all("old"), vec![pod(1, "new", is_ready())]].concat();
+        assert_eq!(found(Origin::Cluster, begun), [""; 0], "somebody is at it");
     }
 
     #[test]
