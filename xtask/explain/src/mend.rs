@@ -90,8 +90,8 @@ fn plain(value: &mut Json) {
     match value {
         Json::Object(map) => {
             map.retain(|key, value| {
-                let default =
-                    DEFAULTS.iter().any(|(name, default)| name == key && *default == value.to_string());
+                let text = value.to_string();
+                let default = DEFAULTS.contains(&(key.as_str(), text.as_str()));
                 let of_status = key == "status" || (key == "creationTimestamp" && value.is_null());
                 !(default || of_status)
             });
