@@ -189,7 +189,7 @@ pub struct ExplainArgs {
     #[arg(long, value_name = "NAME", conflicts_with = "chart")]
     pub context: Option<String>,
     /// The namespace; that of the context when left out.
-    #[arg(long, value_name = "NS", conflicts_with = "chart")]
+    #[arg(short, long, value_name = "NS", conflicts_with = "chart")]
     pub namespace: Option<String>,
     /// A chart instead of a cluster: what is already wrong with what it renders.
     #[arg(long, value_name = "CHART")]

@@ -1,8 +1,11 @@
 //! `explain`: the rules asked about what a cluster has, or about what a chart renders. It reads, and changes nothing.
 
 use anyhow::{Context, Result};
+use k8s_openapi::api::core::v1::Namespace;
+use kube::api::Api;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use serde_json::json;
+use time::OffsetDateTime;
 
 use ::explain::{Objects, Origin, RULES, concerns};
 use cli::{ExplainArgs, OutputArg};
@@ -11,6 +14,7 @@ use machine::paint::Paint;
 use machine::print;
 use machine::progress::Progress;
 use machine::workspace::Workspace;
+use model::kinds::is_name;
 
 use crate::look;
 use crate::transient;
@@ -35,10 +39,24 @@ pub(crate) async fn explain(workspace: &Workspace, args: &ExplainArgs, progress:
         let workload = workload(&objects, named)?;
         troubles.retain(|trouble| concerns(&objects, workload, &trouble.case));
     }
+    let named = args.workload.as_deref().map(|named| named.split_once('/').map_or(named, |(_, name)| name));
+    let unwell = match troubles.is_empty() {
+        true => look::unwell(&objects, named, OffsetDateTime::now_utc()),
+        false => Vec::new(),
+    };
     match args.output {
         OutputArg::Json => {
-            let told = json!({"looked_at": looked_at, "rules": RULES.len(), "troubles": troubles});
+            let told =
+                json!({"looked_at": looked_at, "rules": RULES.len(), "troubles": troubles, "unwell": unwell});
             print::result(serde_json::to_string_pretty(&told)?);
+        }
+        OutputArg::Text if !unwell.is_empty() => {
+            let told: Vec<String> = unwell.iter().map(|pod| format!("  {pod}")).collect();
+            print::result(format!(
+                "none of {} rules knows why, and these pods are not well: looked at {looked_at}\n{}",
+                RULES.len(),
+                told.join("\n")
+            ));
         }
         OutputArg::Text if troubles.is_empty() => {
             print::result(format!(
@@ -52,7 +70,7 @@ pub(crate) async fn explain(workspace: &Workspace, args: &ExplainArgs, progress:
             print::result(told.join("\n\n"));
         }
     }
-    Ok(if troubles.is_empty() { Exit::Holds } else { Exit::ClaimFails })
+    Ok(if troubles.is_empty() && unwell.is_empty() { Exit::Holds } else { Exit::ClaimFails })
 }
 
 /// The workload that `KIND/NAME` names, by kubectl's own short names too.
@@ -78,6 +96,21 @@ async fn cluster(context: Option<&str>, namespace: Option<&str>) -> Result<(Obje
         .with_context(|| format!("the context {} can't be used", context.unwrap_or("that is current")))?;
     let namespace = namespace.map_or(config.default_namespace.clone(), str::to_owned);
     let client = transient::client(config).context("the kubeconfig can't be used")?;
+    let namespaces: Api<Namespace> = Api::all(client.clone());
+    // Who may look into a namespace may not always look at it, and is not held up by that.
+    if is_name(&namespace) {
+        let there = transient::read("look for the namespace", || async {
+            match namespaces.get_opt(&namespace).await {
+                Err(kube::Error::Api(status)) if status.code == 403 => Ok(true),
+                there => there.map(|there| there.is_some()),
+            }
+        });
+        if !there.await? {
+            return Err(BadInput(format!("there is no namespace {namespace}")).into());
+        }
+    } else {
+        return Err(BadInput(format!("{namespace:?} is no name of a namespace")).into());
+    }
     let (mut objects, looked_at) = look::at(&client, &namespace).await?;
     objects.context = context.map(str::to_owned);
     Ok((objects, looked_at))

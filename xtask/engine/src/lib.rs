@@ -184,7 +184,7 @@ async fn cluster(workspace: &Workspace, action: ClusterAction, progress: &Progre
                 cluster::down(workspace, progress).await?;
             }
             let cluster = up?;
-            let kubeconfig = workspace.display(&cluster.kubeconfig);
+            let kubeconfig = cluster.kubeconfig.display();
             let (version, took) = (&cluster.server_version, progress::seconds(started.elapsed()));
             print::result(format!(
                 "Kubernetes {version} is up after {took}\n\

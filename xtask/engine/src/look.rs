@@ -15,7 +15,10 @@ use ::explain::{FAILED_RELEASE, Objects, Origin, Trouble};
 use crate::lab::target;
 use crate::transient;
 use machine::paint::Paint;
+use model::condition;
 use model::failure::TroubleSeen;
+use time::format_description::well_known::Rfc3339;
+use time::{Duration, OffsetDateTime};
 
 /// Kinds of a namespace, each with its group and version.
 const KINDS: [(&str, &str, &str); 12] = [
@@ -87,6 +90,54 @@ pub(crate) fn text(trouble: &Trouble, paint: Paint) -> String {
         add("ask:", std::slice::from_ref(question));
     }
     lines.join("\n")
+}
+
+/// Pods that have not been ready for a while, each with what it waits for; one that was asked to go when its time is
+/// over. Where no rule speaks, that all is well would be false.
+pub(crate) fn unwell(objects: &Objects, of_workload: Option<&str>, now: OffsetDateTime) -> Vec<String> {
+    /// Whoever has just begun is given this time.
+    const PATIENCE: Duration = Duration::seconds(60);
+    let since = |text: &str| OffsetDateTime::parse(text, &Rfc3339).ok().map(|then| now - then);
+    let of = |pod: &Json| {
+        let at = |pointer: &str| pod.pointer(pointer).and_then(Json::as_str).unwrap_or_default().to_owned();
+        let name = at("/metadata/name");
+        let going = at("/metadata/deletionTimestamp");
+        if !going.is_empty() {
+            let late = since(&going).filter(|late| *late > PATIENCE)?;
+            let held = pod["metadata"]["finalizers"].to_string();
+            return Some(format!(
+                "{name} should have gone {} s ago; finalizers: {held}",
+                late.whole_seconds()
+            ));
+        }
+        // A job's pods end, well or not, and the job begins others.
+        let of_a_job = at("/metadata/ownerReferences/0/kind") == "Job";
+        if condition::ready(pod) || of_a_job || at("/status/phase") == "Succeeded" {
+            return None;
+        }
+        let conditions = pod.pointer("/status/conditions").and_then(Json::as_array).into_iter().flatten();
+        let unready = conditions.into_iter().find(|it| it["type"] == "Ready");
+        let changed = unready.map_or(at("/metadata/creationTimestamp"), |it| {
+            condition::text(it, "/lastTransitionTime").to_owned()
+        });
+        let late = since(&changed).filter(|late| *late > PATIENCE)?;
+        let waits = condition::waiting(pod).map(|it| format!("{}: {}", it.reason, it.message)).next();
+        let why = waits.or_else(|| objects.unready_because(pod).map(str::to_owned));
+        let why = why.unwrap_or_else(|| {
+            unready.map_or(at("/status/phase"), |it| condition::text(it, "/message").to_owned())
+        });
+        Some(format!(
+            "{name} has not been ready for {} s: {}",
+            late.whole_seconds(),
+            model::text::on_one_line(&why)
+        ))
+    };
+    let whose = |pod: &&Json| {
+        let name = condition::text(pod, "/metadata/name");
+        of_workload
+            .is_none_or(|workload| name.strip_prefix(workload).is_some_and(|rest| rest.starts_with('-')))
+    };
+    objects.of("Pod").filter(whose).filter_map(of).collect()
 }
 
 /// A trouble as a record keeps it.
@@ -181,6 +232,35 @@ mod tests {
     use flate2::Compression;
     use flate2::write::GzEncoder;
     use std::io::Write;
+
+    #[test]
+    fn a_pod_that_no_rule_knows_is_not_passed_over() {
+        let pod = |name: &str, since: &str, status: &str, owner: &str| {
+            json!({"kind": "Pod", "metadata": {"name": name, "ownerReferences": [{"kind": owner}]}, "status":
+                {"phase": "Running", "conditions": [{"type": "Ready", "status": status, "lastTransitionTime": since}],
+                "containerStatuses": [{"state": {"waiting": {"reason": "CreateContainerConfigError", "message": "no map"}}}]}})
+        };
+        let (long_ago, just_now) = ("2026-01-01T00:00:00Z", "2026-01-01T00:01:30Z");
+        let mut held = pod("web-3", long_ago, "True", "StatefulSet");
+        held["metadata"]["deletionTimestamp"] = json!(long_ago);
+        let all = vec![
+            pod("web-0", long_ago, "True", "StatefulSet"),
+            pod("web-1", long_ago, "False", "StatefulSet"),
+            pod("web-2", just_now, "False", "StatefulSet"),
+            held,
+            pod("hook", long_ago, "False", "Job"),
+        ];
+        let now = OffsetDateTime::parse("2026-01-01T00:02:00Z", &Rfc3339).unwrap();
+        let objects = Objects::new(Origin::Cluster, "shop", all);
+        assert_eq!(
+            unwell(&objects, Some("web"), now),
+            [
+                "web-1 has not been ready for 120 s: CreateContainerConfigError: no map",
+                "web-3 should have gone 120 s ago; finalizers: null"
+            ]
+        );
+        assert_eq!(unwell(&objects, Some("we"), now), [""; 0]);
+    }
 
     #[test]
     fn a_release_is_read_as_helm_keeps_it() {

@@ -39,7 +39,8 @@ impl Objects {
         self.origin == Origin::Cluster
     }
 
-    pub(crate) fn of(&self, kind: &str) -> impl Iterator<Item = &Json> {
+    /// Those of a kind.
+    pub fn of(&self, kind: &str) -> impl Iterator<Item = &Json> {
         self.all.iter().filter(move |object| object["kind"] == kind)
     }
 
@@ -98,7 +99,7 @@ impl Objects {
     }
 
     /// What the kubelet last said of a readiness probe that failed.
-    pub(crate) fn unready_because<'a>(&'a self, pod: &'a Json) -> Option<&'a str> {
+    pub fn unready_because<'a>(&'a self, pod: &'a Json) -> Option<&'a str> {
         let said = self.events("Pod", name(pod));
         said.filter(|(reason, said)| *reason == "Unhealthy" && said.starts_with("Readiness"))
             .last()

@@ -28,13 +28,22 @@ pub(crate) struct PostRenderer {
     plugins: Option<PathBuf>,
 }
 
+/// This program for as long as it runs, also when a build has put another one in its place meanwhile: its path then
+/// leads to that one, or nowhere.
+fn this_program() -> Result<PathBuf> {
+    match cfg!(target_os = "linux") {
+        true => Ok(format!("/proc/{}/exe", std::process::id()).into()),
+        false => std::env::current_exe().context("this program has no path"),
+    }
+}
+
 impl PostRenderer {
     /// Makes one in `folder`.
     ///
     /// # Errors
     /// The plugin can't be written.
     pub(crate) fn install(folder: &Path, helm: &semver::Version) -> Result<Self> {
-        let program = std::env::current_exe().context("this program has no path")?;
+        let program = this_program()?;
         let plugins = (helm.major >= 4).then(|| folder.join("plugins"));
         if let Some(plugins) = &plugins {
             let (dir, file) = (plugins.join(PLUGIN), plugins.join(PLUGIN).join("plugin.yaml"));
@@ -182,7 +191,7 @@ mod tests {
             ours.with(Command::new("helm"), Path::new("a.json")).argv().join(" ")
         };
         assert_eq!(command("4.3.1"), "helm --post-renderer statefulset-lab --post-renderer-args a.json");
-        let exe = std::env::current_exe().unwrap();
+        let exe = this_program().unwrap();
         let three = format!("helm --post-renderer {} --post-renderer-args post-render", exe.display());
         assert_eq!(command("3.18.0"), format!("{three} --post-renderer-args a.json"));
         let manifest = dir.path().join("plugins/statefulset-lab/plugin.yaml");

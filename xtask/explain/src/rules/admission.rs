@@ -32,7 +32,14 @@ fn scaled_to_fit(objects: &Objects, workload: &Json) -> Option<String> {
     let owner = objects.workload_of(workload);
     let made = number(workload, "/status/replicas").unwrap_or(0);
     let kind = owner["kind"].as_str()?.to_lowercase();
-    (made > 0 && kind != "job")
+    // A set in which pods lie beyond a gap would first make the pod that is missing, and that is what is refused.
+    let start = number(owner, "/spec/ordinals/start").unwrap_or(0);
+    let beyond = |pod: &&Json| {
+        let ordinal = name(pod).rsplit('-').next().and_then(|ordinal| ordinal.parse::<i64>().ok());
+        ordinal.is_some_and(|ordinal| ordinal >= start + made)
+    };
+    let gap = kind == "statefulset" && objects.pods_of(owner).iter().any(beyond);
+    (made > 0 && kind != "job" && !gap)
         .then(|| objects.kubectl(&format!("scale {kind} {} --replicas={made}", name(owner))))
 }
 

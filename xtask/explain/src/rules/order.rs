@@ -75,12 +75,18 @@ pub(super) const WAITS_FOR_THE_FIRST: Rule = Rule {
             let service = objects.named("Service", text(set, "/spec/serviceName"));
             let unpublished = service.filter(|service| service["spec"]["publishNotReadyAddresses"] != true);
             let says = format!("{} runs and is not ready, and {} makes no further pod before it is", called(pod), called(set));
-            Some(
-                Case::of(called(pod), says)
-                    .seen(format!("event Unhealthy: {message}"))
-                    .seen(format!("spec.podManagementPolicy of {} is OrderedReady, {} of {} pods are there", called(set), pods.len(), replicas(set)))
-                    .mend(objects.make_anew(set, |set| set["spec"]["podManagementPolicy"] = json!("Parallel")))
+            let case = Case::of(called(pod), says)
+                .seen(format!("event Unhealthy: {message}"))
+                .seen(format!("spec.podManagementPolicy of {} is OrderedReady, {} of {} pods are there", called(set), pods.len(), replicas(set)));
+            // Without a sign of peers it may be any other fault of the app, and nothing here would mend that.
+            let case = if asks_for_peers(set, message) {
+                case.mend(objects.make_anew(set, |set| set["spec"]["podManagementPolicy"] = json!("Parallel")))
                     .mend(unpublished.map(|service| objects.patch(service, &json!({"spec": {"publishNotReadyAddresses": true}}))))
+            } else {
+                case
+            };
+            Some(
+                case
                     .change("if it waits for its peers: podManagementPolicy: Parallel, and publishNotReadyAddresses: true on the governing service; if it does not, look at why the probe fails, as for any pod")
                     .costs("pods start side by side from then on; those that are there stay, with their claims")
                     .question(format!("does its log speak of peers that it can't find? {}", objects.kubectl(&format!("logs {}", name(pod))))),
@@ -89,6 +95,13 @@ pub(super) const WAITS_FOR_THE_FIRST: Rule = Rule {
         stuck.collect()
     },
 };
+
+/// Whether what a pod runs, or what its probe said, speaks of another pod of its set by name.
+fn asks_for_peers(set: &serde_json::Value, message: &str) -> bool {
+    let start = number(set, "/spec/ordinals/start").unwrap_or(0);
+    let told = format!("{}{message}", set["spec"]["template"]["spec"]);
+    (start..start + replicas(set)).any(|ordinal| told.contains(&format!("{}-{ordinal}", name(set))))
+}
 
 pub(super) const RESTARTED_OUT_OF_ORDER: Rule = Rule {
     id: "restarted-out-of-order",
@@ -244,6 +257,11 @@ mod tests {
         let all = vec![set(json!({}), json!({})), service(), pod(0, "a", unready.clone()), refused.clone()];
         assert_eq!(found(Origin::Cluster, all.clone()), ["waits-for-an-unready-pod"]);
         assert_eq!(found(Origin::Cluster, all[..3].to_vec()), [""; 0], "nobody has asked it yet");
+        let mends = |message: &str| super::asks_for_peers(&all[0], message);
+        assert!(
+            mends("nslookup: can't resolve web-1.web")
+                && !mends("dial tcp 10.244.0.7:8081: connection refused")
+        );
         let all = vec![set(json!({"replicas": 1}), json!({})), service(), pod(0, "a", unready), refused];
         assert_eq!(found(Origin::Cluster, all), [""; 0], "nobody waits for it");
     }
