@@ -13,6 +13,9 @@ use model::kinds::Kind;
 /// Events that an expired wait shows.
 const EVENTS_SHOWN: usize = 6;
 
+/// What a controller had begun when an act was done, it still tells of afterwards.
+const UNDER_WAY: Duration = Duration::from_secs(2);
+
 /// Something that was done, after which something is awaited.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Act {
@@ -110,7 +113,7 @@ pub(crate) async fn hook_in_vain(timeline: &Timeline, began: Instant) -> Failure
 /// since it had been done, for before they tell of what it may have mended.
 fn hopeless(timeline: &Timeline, act: Act) -> Option<Stuck> {
     let stuck = timeline.find_seen(Kind::Pod, act.began, hopeless::stuck);
-    stuck.or_else(|| timeline.find_event(act.ended, hopeless::refused))
+    stuck.or_else(|| timeline.find_event(act.ended + UNDER_WAY, hopeless::refused))
 }
 
 /// What explains that a wait was in vain.
@@ -195,7 +198,7 @@ mod tests {
 
     /// What a wait ends with that begins after an act.
     async fn in_vain(timeline: &Timeline, acted: Instant) -> Why {
-        in_vain_after(timeline, Act::at(acted)).await
+        in_vain_after(timeline, Act { began: acted, ended: acted - UNDER_WAY }).await
     }
 
     async fn in_vain_after(timeline: &Timeline, act: Act) -> Why {
