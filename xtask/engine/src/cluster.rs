@@ -276,26 +276,17 @@ impl Cluster {
     /// Whether the node has an image, or gets it when it is asked to. On a cluster that isn't ours nobody can be asked.
     pub(crate) async fn can_have(&self, image: &str) -> bool {
         let Some(kind) = &self.kind else { return true };
-        let (node, full) = (remains::node(&kind.engine), full_name(image));
-        let ctr = |args: &[&str], deadline_s| {
-            let ctr = kind.engine.command().args(["exec", &node, "ctr", "--namespace", "k8s.io", "images"]);
-            ctr.args(args).deadline(Duration::from_secs(deadline_s))
-        };
-        let listed = ctr(&["list", "--quiet", &format!("name=={full}")], 20).read().await;
-        listed.is_ok_and(|listed| !listed.trim().is_empty())
-            || ctr(&["pull", &full], 120).read().await.is_ok()
+        let full = full_name(image);
+        let listed = ctr(kind, &["images", "list", "--quiet", &format!("name=={full}")]).read().await;
+        let pull = ctr(kind, &["images", "pull", &full]).deadline(Duration::from_secs(120));
+        listed.is_ok_and(|listed| !listed.trim().is_empty()) || pull.read().await.is_ok()
     }
 
     /// The digest of the configuration of an image in the node: containerd tells that of its manifest only.
     async fn node_image_id(&self, kind: &Kind, tag: &str) -> Option<String> {
-        let node = remains::node(&kind.engine);
-        let in_node = |args: &[&str]| {
-            let ctr = kind.engine.command().args(["exec", &node, "ctr", "--namespace", "k8s.io"]);
-            ctr.args(args).deadline(Duration::from_secs(20))
-        };
-        let listed = in_node(&["images", "list", &format!("name=={tag}")]).read().await.ok()?;
+        let listed = ctr(kind, &["images", "list", &format!("name=={tag}")]).read().await.ok()?;
         let manifest = listed.split_whitespace().find(|word| word.starts_with("sha256:"))?;
-        let manifest = in_node(&["content", "get", manifest]).read().await.ok()?;
+        let manifest = ctr(kind, &["content", "get", manifest]).read().await.ok()?;
         let manifest: serde_json::Value = serde_json::from_str(&manifest).ok()?;
         manifest["config"]["digest"].as_str().map(str::to_owned)
     }
@@ -312,6 +303,13 @@ impl Cluster {
             _ => Ok(()),
         }
     }
+}
+
+/// containerd's own tool in the node, about the images that the kubelet sees.
+fn ctr(kind: &Kind, args: &[&str]) -> Command {
+    let node = remains::node(&kind.engine);
+    let ctr = kind.engine.command().args(["exec", &node, "ctr", "--namespace", "k8s.io"]);
+    ctr.args(args).deadline(Duration::from_secs(20))
 }
 
 /// An image's name as containerd keeps it: <https://github.com/distribution/reference>.

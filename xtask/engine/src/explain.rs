@@ -7,7 +7,7 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 use serde_json::json;
 use time::OffsetDateTime;
 
-use ::explain::{Objects, Origin, RULES, concerns};
+use ::explain::{Objects, Origin, RULES, concerns, unwell};
 use cli::{ExplainArgs, OutputArg};
 use machine::exit::{BadInput, Exit};
 use machine::paint::Paint;
@@ -35,13 +35,12 @@ pub(crate) async fn explain(workspace: &Workspace, args: &ExplainArgs, progress:
         None => cluster(args.context.as_deref(), args.namespace.as_deref()).await?,
     };
     let mut troubles = ::explain::explain(&objects);
-    if let Some(named) = &args.workload {
-        let workload = workload(&objects, named)?;
+    let workload = args.workload.as_ref().map(|named| workload(&objects, named)).transpose()?;
+    if let Some(workload) = workload {
         troubles.retain(|trouble| concerns(&objects, workload, &trouble.case));
     }
-    let named = args.workload.as_deref().map(|named| named.split_once('/').map_or(named, |(_, name)| name));
     let unwell = match troubles.is_empty() {
-        true => look::unwell(&objects, named, OffsetDateTime::now_utc()),
+        true => unwell(&objects, workload, OffsetDateTime::now_utc()),
         false => Vec::new(),
     };
     match args.output {
@@ -58,17 +57,7 @@ pub(crate) async fn explain(workspace: &Workspace, args: &ExplainArgs, progress:
                 told.join("\n")
             ));
         }
-        OutputArg::Text if troubles.is_empty() => {
-            print::result(format!(
-                "nothing is wrong that {} rules know of: looked at {looked_at}",
-                RULES.len()
-            ));
-        }
-        OutputArg::Text => {
-            let paint = Paint::stdout();
-            let told: Vec<String> = troubles.iter().map(|trouble| look::text(trouble, paint)).collect();
-            print::result(told.join("\n\n"));
-        }
+        OutputArg::Text => print::result(look::told(&troubles, &looked_at, Paint::stdout())),
     }
     Ok(if troubles.is_empty() && unwell.is_empty() { Exit::Holds } else { Exit::ClaimFails })
 }

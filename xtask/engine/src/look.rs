@@ -10,15 +10,12 @@ use k8s_openapi::api::core::v1::Secret;
 use kube::api::{Api, ApiResource, DynamicObject, GroupVersionKind, ListParams};
 use serde_json::{Value as Json, json};
 
-use ::explain::{FAILED_RELEASE, Objects, Origin, Trouble};
+use ::explain::{FAILED_RELEASE, Objects, Origin, RULES, Trouble};
 
 use crate::lab::target;
 use crate::transient;
 use machine::paint::Paint;
-use model::condition;
 use model::failure::TroubleSeen;
-use time::format_description::well_known::Rfc3339;
-use time::{Duration, OffsetDateTime};
 
 /// Kinds of a namespace, each with its group and version.
 const KINDS: [(&str, &str, &str); 12] = [
@@ -69,6 +66,14 @@ pub(crate) async fn at(client: &kube::Client, namespace: &str) -> Result<(Object
     Ok((Objects::new(Origin::Cluster, namespace, all), looked_at))
 }
 
+/// What the command prints: every trouble, or that there is none.
+pub(crate) fn told(troubles: &[Trouble], looked_at: &str, paint: Paint) -> String {
+    if troubles.is_empty() {
+        return format!("nothing is wrong that {} rules know of: looked at {looked_at}", RULES.len());
+    }
+    troubles.iter().map(|trouble| text(trouble, paint)).collect::<Vec<_>>().join("\n\n")
+}
+
 /// A trouble as the command prints it.
 pub(crate) fn text(trouble: &Trouble, paint: Paint) -> String {
     let case = &trouble.case;
@@ -90,54 +95,6 @@ pub(crate) fn text(trouble: &Trouble, paint: Paint) -> String {
         add("ask:", std::slice::from_ref(question));
     }
     lines.join("\n")
-}
-
-/// Pods that have not been ready for a while, each with what it waits for; one that was asked to go when its time is
-/// over. Where no rule speaks, that all is well would be false.
-pub(crate) fn unwell(objects: &Objects, of_workload: Option<&str>, now: OffsetDateTime) -> Vec<String> {
-    /// Whoever has just begun is given this time.
-    const PATIENCE: Duration = Duration::seconds(60);
-    let since = |text: &str| OffsetDateTime::parse(text, &Rfc3339).ok().map(|then| now - then);
-    let of = |pod: &Json| {
-        let at = |pointer: &str| pod.pointer(pointer).and_then(Json::as_str).unwrap_or_default().to_owned();
-        let name = at("/metadata/name");
-        let going = at("/metadata/deletionTimestamp");
-        if !going.is_empty() {
-            let late = since(&going).filter(|late| *late > PATIENCE)?;
-            let held = pod["metadata"]["finalizers"].to_string();
-            return Some(format!(
-                "{name} should have gone {} s ago; finalizers: {held}",
-                late.whole_seconds()
-            ));
-        }
-        // A job's pods end, well or not, and the job begins others.
-        let of_a_job = at("/metadata/ownerReferences/0/kind") == "Job";
-        if condition::ready(pod) || of_a_job || at("/status/phase") == "Succeeded" {
-            return None;
-        }
-        let conditions = pod.pointer("/status/conditions").and_then(Json::as_array).into_iter().flatten();
-        let unready = conditions.into_iter().find(|it| it["type"] == "Ready");
-        let changed = unready.map_or(at("/metadata/creationTimestamp"), |it| {
-            condition::text(it, "/lastTransitionTime").to_owned()
-        });
-        let late = since(&changed).filter(|late| *late > PATIENCE)?;
-        let waits = condition::waiting(pod).map(|it| format!("{}: {}", it.reason, it.message)).next();
-        let why = waits.or_else(|| objects.unready_because(pod).map(str::to_owned));
-        let why = why.unwrap_or_else(|| {
-            unready.map_or(at("/status/phase"), |it| condition::text(it, "/message").to_owned())
-        });
-        Some(format!(
-            "{name} has not been ready for {} s: {}",
-            late.whole_seconds(),
-            model::text::on_one_line(&why)
-        ))
-    };
-    let whose = |pod: &&Json| {
-        let name = condition::text(pod, "/metadata/name");
-        of_workload
-            .is_none_or(|workload| name.strip_prefix(workload).is_some_and(|rest| rest.starts_with('-')))
-    };
-    objects.of("Pod").filter(whose).filter_map(of).collect()
 }
 
 /// A trouble as a record keeps it.
@@ -171,36 +128,14 @@ async fn failed_releases(client: &kube::Client, namespace: &str) -> Vec<Json> {
 
 /// A release as Helm keeps it: JSON, packed, in base64.
 fn wanted(name: &str, kept: &ByteString) -> Option<Json> {
-    let packed = unbase64(&kept.0)?;
+    // The API has taken off its own base64; below it is Helm's, which is read the same way.
+    let packed: ByteString = serde_json::from_slice(&[b"\"", kept.0.as_slice(), b"\""].concat()).ok()?;
     let mut text = String::new();
-    GzDecoder::new(packed.as_slice()).take(RELEASE_BYTES).read_to_string(&mut text).ok()?;
+    GzDecoder::new(packed.0.as_slice()).take(RELEASE_BYTES).read_to_string(&mut text).ok()?;
     let release: Json = serde_json::from_str(&text).ok()?;
     let objects = target::parse(release["manifest"].as_str()?).ok()?;
     Some(json!({"kind": FAILED_RELEASE, "metadata": {"name": name}, "spec": {"objects": objects},
         "status": {"description": release["info"]["description"]}}))
-}
-
-/// <https://www.rfc-editor.org/rfc/rfc4648#section-4>
-fn unbase64(text: &[u8]) -> Option<Vec<u8>> {
-    let (mut bytes, mut bits, mut held) = (Vec::new(), 0_u32, 0);
-    for letter in text.iter().filter(|letter| **letter != b'=' && !letter.is_ascii_whitespace()) {
-        let value = match letter {
-            b'A'..=b'Z' => letter - b'A',
-            b'a'..=b'z' => letter - b'a' + 26,
-            b'0'..=b'9' => letter - b'0' + 52,
-            b'+' => 62,
-            b'/' => 63,
-            _ => return None,
-        };
-        bits = (bits << 6) | u32::from(value);
-        held += 6;
-        if held >= 8 {
-            held -= 8;
-            bytes.push((bits >> held) as u8);
-            bits &= (1 << held) - 1;
-        }
-    }
-    Some(bytes)
 }
 
 async fn list(
@@ -232,35 +167,6 @@ mod tests {
     use flate2::Compression;
     use flate2::write::GzEncoder;
     use std::io::Write;
-
-    #[test]
-    fn a_pod_that_no_rule_knows_is_not_passed_over() {
-        let pod = |name: &str, since: &str, status: &str, owner: &str| {
-            json!({"kind": "Pod", "metadata": {"name": name, "ownerReferences": [{"kind": owner}]}, "status":
-                {"phase": "Running", "conditions": [{"type": "Ready", "status": status, "lastTransitionTime": since}],
-                "containerStatuses": [{"state": {"waiting": {"reason": "CreateContainerConfigError", "message": "no map"}}}]}})
-        };
-        let (long_ago, just_now) = ("2026-01-01T00:00:00Z", "2026-01-01T00:01:30Z");
-        let mut held = pod("web-3", long_ago, "True", "StatefulSet");
-        held["metadata"]["deletionTimestamp"] = json!(long_ago);
-        let all = vec![
-            pod("web-0", long_ago, "True", "StatefulSet"),
-            pod("web-1", long_ago, "False", "StatefulSet"),
-            pod("web-2", just_now, "False", "StatefulSet"),
-            held,
-            pod("hook", long_ago, "False", "Job"),
-        ];
-        let now = OffsetDateTime::parse("2026-01-01T00:02:00Z", &Rfc3339).unwrap();
-        let objects = Objects::new(Origin::Cluster, "shop", all);
-        assert_eq!(
-            unwell(&objects, Some("web"), now),
-            [
-                "web-1 has not been ready for 120 s: CreateContainerConfigError: no map",
-                "web-3 should have gone 120 s ago; finalizers: null"
-            ]
-        );
-        assert_eq!(unwell(&objects, Some("we"), now), [""; 0]);
-    }
 
     #[test]
     fn a_release_is_read_as_helm_keeps_it() {

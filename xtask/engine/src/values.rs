@@ -306,20 +306,18 @@ impl Renderer {
     }
 
     fn new(helm: &Tool, chart: &Path, values: Option<&Path>) -> Result<Self> {
-        let folder = tempfile::tempdir().context("cannot make a folder for values files")?;
-        let home = |name: &str| folder.path().join(name);
-        let mut command = stranger::bounded(Command::new(&helm.path))
-            .args(["template", "counter"])
-            .arg(chart)
-            .env("HELM_CACHE_HOME", home("cache"))
-            .env("HELM_CONFIG_HOME", home("config"))
-            .env("HELM_DATA_HOME", home("data"))
-            .env("KUBECONFIG", home("none"))
-            .deadline(ONE_DEADLINE);
-        if let Some(values) = values {
-            command = command.arg("--values").arg(values);
+        let command = stranger::bounded(Command::new(&helm.path)).args(["template", "counter"]).arg(chart);
+        let command = values.into_iter().fold(command, |command, values| command.arg("--values").arg(values));
+        let mut render = Self::of(command.deadline(ONE_DEADLINE))?;
+        for (name, of) in [
+            ("HELM_CACHE_HOME", "cache"),
+            ("HELM_CONFIG_HOME", "config"),
+            ("HELM_DATA_HOME", "data"),
+            ("KUBECONFIG", "none"),
+        ] {
+            render.command = render.command.env(name, render.folder.path().join(of));
         }
-        Ok(Self { command, folder, number: Default::default() })
+        Ok(render)
     }
 
     /// What the chart renders as it is.

@@ -6,11 +6,13 @@ mod mend;
 #[cfg(test)]
 mod fixture;
 mod rules;
+mod unwell;
 
 use serde::Serialize;
 
 pub use objects::{FAILED_RELEASE, Objects, Origin};
 pub use rules::RULES;
+pub use unwell::unwell;
 
 /// A trouble that people have, as data: what is said of every case of it, and how a case is found.
 #[derive(Debug)]

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value as Json};
 
-pub(crate) use model::condition::{crashing, ready, text, waiting};
+pub(crate) use model::condition::{condition, crashing, fits, going, ready, text, waiting};
 
 /// Where objects come from: a rule may only speak of what that can show.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,8 +39,7 @@ impl Objects {
         self.origin == Origin::Cluster
     }
 
-    /// Those of a kind.
-    pub fn of(&self, kind: &str) -> impl Iterator<Item = &Json> {
+    pub(crate) fn of(&self, kind: &str) -> impl Iterator<Item = &Json> {
         self.all.iter().filter(move |object| object["kind"] == kind)
     }
 
@@ -61,6 +60,11 @@ impl Objects {
             self.of("Pod").filter(|pod| !uid.is_empty() && owners(pod).any(|owner| owner == uid)).collect();
         pods.sort_by_key(|pod| ordinal(name(pod)));
         pods
+    }
+
+    /// Each set with each of its pods.
+    pub(crate) fn pods_of_sets(&self) -> impl Iterator<Item = (&Json, &Json)> {
+        self.sets().flat_map(|set| self.pods_of(set).into_iter().map(move |pod| (set, pod)))
     }
 
     /// The workload that a person would change: a pod's set or Deployment, itself where it has no owner that is known.
@@ -99,7 +103,7 @@ impl Objects {
     }
 
     /// What the kubelet last said of a readiness probe that failed.
-    pub fn unready_because<'a>(&'a self, pod: &'a Json) -> Option<&'a str> {
+    pub(crate) fn unready_because<'a>(&'a self, pod: &'a Json) -> Option<&'a str> {
         let said = self.events("Pod", name(pod));
         said.filter(|(reason, said)| *reason == "Unhealthy" && said.starts_with("Readiness"))
             .last()
@@ -136,18 +140,9 @@ pub(crate) fn called(object: &Json) -> String {
     format!("{} {}", text(object, "/kind"), name(object))
 }
 
-pub(crate) fn going(object: &Json) -> bool {
-    object.pointer("/metadata/deletionTimestamp").is_some()
-}
-
 /// The number at the end of a set's pod's name.
 pub(crate) fn ordinal(pod: &str) -> Option<i64> {
     pod.rsplit_once('-')?.1.parse().ok()
-}
-
-pub(crate) fn condition<'a>(object: &'a Json, kind: &str) -> Option<&'a Json> {
-    let conditions = object.pointer("/status/conditions").and_then(Json::as_array)?;
-    conditions.iter().find(|condition| condition["type"] == kind)
 }
 
 /// The labels that a selector asks for; nothing where it asks for none.
@@ -155,9 +150,9 @@ pub(crate) fn selector<'a>(object: &'a Json, pointer: &str) -> Option<&'a Map<St
     object.pointer(pointer).and_then(Json::as_object).filter(|selector| !selector.is_empty())
 }
 
-/// Whether labels have all that a selector asks for.
-pub(crate) fn fits(selector: &Map<String, Json>, labels: &Json) -> bool {
-    selector.iter().all(|(key, value)| labels.get(key) == Some(value))
+/// The ordinal of a set's first pod.
+pub(crate) fn first_ordinal(set: &Json) -> i64 {
+    number(set, "/spec/ordinals/start").unwrap_or(0)
 }
 
 /// The replicas that a workload asks for: one where it says nothing.

@@ -1,7 +1,7 @@
 //! Questions to single objects, small and pure: a text in it, what a person means by "ready" and "rolled out", and what
 //! a container waits for.
 
-use serde_json::Value as Json;
+use serde_json::{Map, Value as Json};
 
 /// The text at a JSON pointer; empty where there is none.
 pub fn text<'a>(object: &'a Json, pointer: &str) -> &'a str {
@@ -12,11 +12,23 @@ pub fn text<'a>(object: &'a Json, pointer: &str) -> &'a str {
 ///
 /// <https://kubernetes.io/docs/concepts/workloads/pods/pod-lifecycle/#pod-conditions>
 pub fn ready(pod: &Json) -> bool {
-    let conditions = pod.pointer("/status/conditions").and_then(Json::as_array);
-    pod.pointer("/metadata/deletionTimestamp").is_none()
-        && conditions.is_some_and(|conditions| {
-            conditions.iter().any(|condition| condition["type"] == "Ready" && condition["status"] == "True")
-        })
+    !going(pod) && condition(pod, "Ready").is_some_and(|condition| condition["status"] == "True")
+}
+
+/// Whether an object was asked to go.
+pub fn going(object: &Json) -> bool {
+    object.pointer("/metadata/deletionTimestamp").is_some()
+}
+
+/// A condition of an object's status, by its type.
+pub fn condition<'a>(object: &'a Json, kind: &str) -> Option<&'a Json> {
+    let conditions = object.pointer("/status/conditions").and_then(Json::as_array)?;
+    conditions.iter().find(|condition| condition["type"] == kind)
+}
+
+/// Whether labels have all that a selector asks for.
+pub fn fits(selector: &Map<String, Json>, labels: &Json) -> bool {
+    selector.iter().all(|(key, value)| labels.get(key) == Some(value))
 }
 
 /// Whether a StatefulSet or Deployment has done all that its spec asks for now.

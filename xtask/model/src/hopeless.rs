@@ -30,7 +30,7 @@ fn never_starts(reason: &str) -> bool {
 
 /// The first container of a pod that waits for a reason which is `hopeless`, given how often it was started anew.
 fn waiting(pod: &Json, hopeless: impl Fn(&str, i64) -> bool) -> Option<Stuck> {
-    if pod.pointer("/metadata/deletionTimestamp").is_some() {
+    if condition::going(pod) {
         return None;
     }
     condition::waiting(pod).find_map(|waiting| {

@@ -7,6 +7,7 @@ pub mod failure;
 mod stack;
 pub mod condition;
 pub mod hopeless;
+pub mod field;
 pub mod settings;
 pub mod record;
 pub mod expression;

@@ -4,6 +4,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value as Json};
 
+use crate::field;
+
 /// Where a chart has a value that drives the field, Helm is given that value; otherwise the object is changed on its way
 /// into the cluster. What a step says is laid over what the steps before it said.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -183,15 +185,8 @@ impl Settings {
     /// Lays another over it: what that wants holds.
     pub fn lay(&mut self, over: &Self) {
         let mut all = serde_json::to_value(&*self).unwrap_or_default();
-        for Wanted { field, value } in over.wanted() {
-            let mut place = &mut all;
-            for key in field.split('.') {
-                if !place.is_object() {
-                    *place = Json::Object(Map::new());
-                }
-                place = &mut place[key];
-            }
-            *place = value;
+        for wanted in over.wanted() {
+            field::put(&mut all, wanted.field.split('.'), wanted.value);
         }
         *self = serde_json::from_value(all).unwrap_or_default();
     }

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value as Json, json};
 
 use super::adapt::{Adapt, adapt};
+use model::field;
 use model::settings::Wanted;
 
 /// The annotation that makes a new revision of pods.
@@ -181,16 +182,9 @@ fn of_claims(set: &mut Json, way: &[&str], value: &Json) -> bool {
     claims.peek().is_some() && claims.all(|claim| write(claim, way, value.clone()))
 }
 
-/// Sets a field, with the maps that lead to it.
+/// Sets a field of an object that can have it.
 fn write(object: &mut Json, way: &[&str], value: Json) -> bool {
-    let mut place = object;
-    for key in way {
-        if !place.is_object() {
-            *place = json!({});
-        }
-        place = &mut place[*key];
-    }
-    *place = value;
+    field::put(object, way.iter().copied(), value);
     true
 }
 
@@ -256,7 +250,7 @@ fn settle(object: &mut Json) {
     }
 }
 
-/// A map with one entry more, for tests and for values.
+/// A value in the maps that lead to it.
 pub(crate) fn nested(way: &[String], value: Json) -> Json {
     way.iter().rev().fold(value, |value, key| Json::Object(Map::from_iter([(key.clone(), value)])))
 }

@@ -17,6 +17,7 @@ use crate::run::timeline::Timeline;
 use crate::run::wait::{Act, Wait};
 use crate::transient;
 use machine::command::{Command, Output};
+use model::condition;
 use model::expression::{CommandLine, Compile, Compiled, Expression, Scope, Template};
 use model::kinds::{Kind, is_name};
 use model::record::{CommandRecord, Field, millis};
@@ -133,10 +134,8 @@ impl Bench<'_> {
         }
         Ok(self.target.roles.pods.clone().unwrap_or_else(|| {
             let ours = |pod: &Json| {
-                let labels = &pod["metadata"]["labels"];
-                let selector = self.target.selector.as_object().into_iter().flatten();
-                selector.into_iter().all(|(label, value)| labels[label] == *value)
-                    && pod["metadata"].get("deletionTimestamp").is_none()
+                let selected = |selector| condition::fits(selector, &pod["metadata"]["labels"]);
+                self.target.selector.as_object().is_none_or(selected) && !condition::going(pod)
             };
             let pods = self.timeline.objects(Kind::Pod).into_iter();
             pods.filter(|(_, pod)| ours(pod)).map(|(name, _)| name).collect()

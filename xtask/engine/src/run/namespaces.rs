@@ -115,18 +115,18 @@ impl Namespaces {
         let what = format!("bound the containers in namespace {name}");
         transient::once(&what, || ranges.create(&params, &range)).await?;
         let quotas: Api<ResourceQuota> = Api::namespaced(self.client.clone(), name);
-        for quota in bounds::of_a_namespace() {
+        let counts = |quota: Option<&ResourceQuota>| {
+            quota.and_then(|quota| quota.status.as_ref()?.hard.as_ref()).is_some()
+        };
+        let (quotas, params) = (&quotas, &params);
+        let bounded = bounds::of_a_namespace().map(|quota| async move {
             let what = format!("bound what there may be in namespace {name}");
-            transient::once(&what, || quotas.create(&params, &quota)).await?;
-            let counts = |quota: Option<&ResourceQuota>| {
-                quota.and_then(|quota| quota.status.as_ref()?.hard.as_ref()).is_some()
-            };
+            transient::once(&what, || quotas.create(params, &quota)).await?;
             let of = quota.metadata.name.as_deref().unwrap_or_default();
-            until(quotas.clone(), of, counts)
-                .await
-                .with_context(|| format!("quota {of} of namespace {name} does not count"))?;
-        }
-        Ok(())
+            let late = || format!("quota {of} of namespace {name} does not count");
+            until(quotas.clone(), of, counts).await.with_context(late)
+        });
+        try_join_all(bounded).await.map(drop)
     }
 
     /// Deletes a namespace without waiting until it is gone.

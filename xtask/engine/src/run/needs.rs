@@ -6,6 +6,7 @@ use serde_json::{Value as Json, json};
 
 use crate::lab::target::Target;
 use crate::transient;
+use model::field;
 use model::kinds::is_name;
 use model::spec::Need;
 
@@ -28,7 +29,7 @@ pub(super) async fn unmet(
         let rendered = target.objects.iter().find(|object| object["kind"] == **kind);
         let mut object =
             rendered.cloned().ok_or_else(|| anyhow!("the chart renders no {kind} to try {field} with"))?;
-        set(&mut object, field, value.clone());
+        field::put(&mut object, field.split('.'), value.clone());
         object["metadata"]["namespace"] = json!(namespace);
         let object: DynamicObject = serde_json::from_value(object)?;
         let kept = dry_run(client, namespace, &object, &format!("try {field} of a {kind}")).await?;
@@ -70,18 +71,6 @@ fn pointer(field: &str) -> String {
     format!("/{}", field.replace('.', "/"))
 }
 
-/// Sets a field, with the maps that lead to it.
-fn set(object: &mut Json, field: &str, value: Json) {
-    let mut place = object;
-    for name in field.split('.') {
-        if !place.is_object() {
-            *place = json!({});
-        }
-        place = &mut place[name];
-    }
-    *place = value;
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -118,7 +107,7 @@ mod tests {
     #[test]
     fn a_field_is_set_where_nothing_leads_to_it_yet() {
         let mut object = json!({"kind": "StatefulSet", "spec": {"replicas": 3}});
-        set(&mut object, "spec.ordinals.start", json!(5));
+        field::put(&mut object, "spec.ordinals.start".split('.'), json!(5));
         assert_eq!(object, json!({"kind": "StatefulSet", "spec": {"replicas": 3, "ordinals": {"start": 5}}}));
         assert_eq!(object.pointer(&pointer("spec.ordinals.start")), Some(&json!(5)));
     }

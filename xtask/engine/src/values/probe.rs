@@ -4,6 +4,8 @@ use std::fmt;
 
 use serde_json::{Map, Value as Json, json};
 
+use model::field;
+
 /// Words of Kubernetes of which a value may be one, and that another of the same line may take the place of.
 const WORDS: [&[&str]; 9] = [
     &["RollingUpdate", "OnDelete"],
@@ -74,18 +76,8 @@ pub(super) fn leaves(values: &Json) -> Vec<Path> {
 
 /// `values` with another value at `path`.
 pub(super) fn with(values: &Json, path: &Path, value: Json) -> Json {
-    fn put(values: &mut Json, path: &[String], value: Json) {
-        let Some((key, rest)) = path.split_first() else {
-            *values = value;
-            return;
-        };
-        if !values.is_object() {
-            *values = Json::Object(Map::new());
-        }
-        put(&mut values[key.as_str()], rest, value);
-    }
     let mut values = values.clone();
-    put(&mut values, &path.0, value);
+    field::put(&mut values, path.0.iter().map(String::as_str), value);
     values
 }
 

@@ -3,7 +3,9 @@
 use serde_json::{Map, Value as Json, json};
 
 use crate::mend::declared;
-use crate::objects::{Objects, called, containers, fits, going, name, number, replicas, selector};
+use crate::objects::{
+    Objects, called, containers, first_ordinal, fits, going, name, number, ordinal, replicas, selector,
+};
 use crate::{Case, Rule};
 
 /// Workloads whose pods are made by the controller of that kind; a Deployment's by that of its ReplicaSets.
@@ -33,11 +35,8 @@ fn scaled_to_fit(objects: &Objects, workload: &Json) -> Option<String> {
     let made = number(workload, "/status/replicas").unwrap_or(0);
     let kind = owner["kind"].as_str()?.to_lowercase();
     // A set in which pods lie beyond a gap would first make the pod that is missing, and that is what is refused.
-    let start = number(owner, "/spec/ordinals/start").unwrap_or(0);
-    let beyond = |pod: &&Json| {
-        let ordinal = name(pod).rsplit('-').next().and_then(|ordinal| ordinal.parse::<i64>().ok());
-        ordinal.is_some_and(|ordinal| ordinal >= start + made)
-    };
+    let beyond =
+        |pod: &&Json| ordinal(name(pod)).is_some_and(|ordinal| ordinal >= first_ordinal(owner) + made);
     let gap = kind == "statefulset" && objects.pods_of(owner).iter().any(beyond);
     (made > 0 && kind != "job" && !gap)
         .then(|| objects.kubectl(&format!("scale {kind} {} --replicas={made}", name(owner))))

@@ -58,26 +58,24 @@ pub(super) const REINSTALLED_ON_OLD_DATA: Rule = Rule {
     not: "Don't delete the claim before you know that nobody wants the data.",
     find: |objects| {
         let mut cases = Vec::new();
-        for set in objects.sets() {
-            for pod in objects.pods_of(set) {
-                let Some(claim) = older(objects, pod, made_at(set)) else { continue };
-                let says = format!(
-                    "{} starts on the data of a {} that was there before, and ends with an error",
-                    called(pod),
-                    called(set)
-                );
-                cases.push(
-                    Case::of(called(pod), says)
-                        .seen(format!("{} was made at {}, {} at {}", called(claim), made_at(claim), called(set), made_at(set)))
-                        .mend(emptied(objects, claim, pod))
-                        .change("persistentVolumeClaimRetentionPolicy: { whenDeleted: Delete }, where the data is of no use without the release")
-                        .costs(LOSES)
-                        .question(format!(
-                            "does its log speak of a password, an id or a version? {}",
-                            objects.kubectl(&format!("logs {} --previous", name(pod)))
-                        )),
-                );
-            }
+        for (set, pod) in objects.pods_of_sets() {
+            let Some(claim) = older(objects, pod, made_at(set)) else { continue };
+            let says = format!(
+                "{} starts on the data of a {} that was there before, and ends with an error",
+                called(pod),
+                called(set)
+            );
+            cases.push(
+                Case::of(called(pod), says)
+                    .seen(format!("{} was made at {}, {} at {}", called(claim), made_at(claim), called(set), made_at(set)))
+                    .mend(emptied(objects, claim, pod))
+                    .change("persistentVolumeClaimRetentionPolicy: { whenDeleted: Delete }, where the data is of no use without the release")
+                    .costs(LOSES)
+                    .question(format!(
+                        "does its log speak of a password, an id or a version? {}",
+                        objects.kubectl(&format!("logs {} --previous", name(pod)))
+                    )),
+            );
         }
         cases
     },
@@ -92,40 +90,38 @@ pub(super) const SCALED_UP_ON_OLD_DATA: Rule = Rule {
     not: "Don't scale down in the hope that a member is forgotten: take it out of the cluster first, by its own means.",
     find: |objects| {
         let mut cases = Vec::new();
-        for set in objects.sets() {
-            for pod in objects.pods_of(set) {
-                let deleted = format!("Delete Pod {} in StatefulSet {} successful", name(pod), name(set));
-                // The set deleted it, and not for an update: then there would be a revision since.
-                let said = objects
-                    .events("StatefulSet", name(set))
-                    .any(|(_, message)| message.eq_ignore_ascii_case(&deleted));
-                let of = objects.named("ControllerRevision", revision(pod));
-                let Some(claim) =
-                    older(objects, pod, made_at(pod)).filter(|claim| made_at(claim) >= made_at(set))
-                else {
-                    continue;
-                };
-                if !said || of.is_none_or(|of| made_at(of) > made_at(claim)) {
-                    continue;
-                }
-                let says = format!(
-                    "{} came back with the data that it had before {} was scaled down, and ends with an error",
-                    called(pod),
-                    called(set)
-                );
-                cases.push(
-                    Case::of(called(pod), says)
-                        .seen(format!("{} was made at {}, {} at {}", called(claim), made_at(claim), called(pod), made_at(pod)))
-                        .seen(format!("event SuccessfulDelete of {}: {deleted}", called(set)))
-                        .mend(emptied(objects, claim, pod))
-                        .change("persistentVolumeClaimRetentionPolicy: { whenScaled: Delete }, where a pod that comes back should begin anew")
-                        .costs(LOSES)
-                        .question(format!(
-                            "does its log speak of a member that was removed? {}",
-                            objects.kubectl(&format!("logs {} --previous", name(pod)))
-                        )),
-                );
+        for (set, pod) in objects.pods_of_sets() {
+            let deleted = format!("Delete Pod {} in StatefulSet {} successful", name(pod), name(set));
+            // The set deleted it, and not for an update: then there would be a revision since.
+            let said = objects
+                .events("StatefulSet", name(set))
+                .any(|(_, message)| message.eq_ignore_ascii_case(&deleted));
+            let of = objects.named("ControllerRevision", revision(pod));
+            let Some(claim) =
+                older(objects, pod, made_at(pod)).filter(|claim| made_at(claim) >= made_at(set))
+            else {
+                continue;
+            };
+            if !said || of.is_none_or(|of| made_at(of) > made_at(claim)) {
+                continue;
             }
+            let says = format!(
+                "{} came back with the data that it had before {} was scaled down, and ends with an error",
+                called(pod),
+                called(set)
+            );
+            cases.push(
+                Case::of(called(pod), says)
+                    .seen(format!("{} was made at {}, {} at {}", called(claim), made_at(claim), called(pod), made_at(pod)))
+                    .seen(format!("event SuccessfulDelete of {}: {deleted}", called(set)))
+                    .mend(emptied(objects, claim, pod))
+                    .change("persistentVolumeClaimRetentionPolicy: { whenScaled: Delete }, where a pod that comes back should begin anew")
+                    .costs(LOSES)
+                    .question(format!(
+                        "does its log speak of a member that was removed? {}",
+                        objects.kubectl(&format!("logs {} --previous", name(pod)))
+                    )),
+            );
         }
         cases
     },

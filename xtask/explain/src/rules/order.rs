@@ -3,8 +3,8 @@
 use serde_json::json;
 
 use crate::objects::{
-    called, condition, going, lowest_unready, name, number, on_delete, ordered, ready, replicas, revision,
-    text, waiting,
+    called, condition, first_ordinal, going, lowest_unready, name, number, on_delete, ordered, ready,
+    replicas, revision, text, waiting,
 };
 use crate::{Case, Rule};
 
@@ -98,7 +98,7 @@ pub(super) const WAITS_FOR_THE_FIRST: Rule = Rule {
 
 /// Whether what a pod runs, or what its probe said, speaks of another pod of its set by name.
 fn asks_for_peers(set: &serde_json::Value, message: &str) -> bool {
-    let start = number(set, "/spec/ordinals/start").unwrap_or(0);
+    let start = first_ordinal(set);
     let told = format!("{}{message}", set["spec"]["template"]["spec"]);
     (start..start + replicas(set)).any(|ordinal| told.contains(&format!("{}-{ordinal}", name(set))))
 }

@@ -4,7 +4,8 @@ use serde_json::{Value as Json, json};
 
 use super::order::moving;
 use crate::objects::{
-    Objects, called, going, made_at, managers, name, number, on_delete, ordinal, replicas, revision, text,
+    Objects, called, first_ordinal, going, made_at, managers, name, number, on_delete, ordinal, replicas,
+    revision, text,
 };
 use crate::{Case, Rule};
 
@@ -12,10 +13,6 @@ const PARTITIONS: &str = "https://kubernetes.io/docs/concepts/workloads/controll
 
 fn partition(set: &Json) -> i64 {
     number(set, "/spec/updateStrategy/rollingUpdate/partition").unwrap_or(0)
-}
-
-fn first_ordinal(set: &Json) -> i64 {
-    number(set, "/spec/ordinals/start").unwrap_or(0)
 }
 
 /// The partition that was meant, where somebody took it for an ordinal.

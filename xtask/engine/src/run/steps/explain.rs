@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use serde_json::{Value as Json, json};
 
-use ::explain::{RULES, Trouble};
+use ::explain::Trouble;
 
 use crate::look;
 use crate::run::bench::Bench;
@@ -46,11 +46,8 @@ fn named(troubles: &[Trouble], names: &[String]) -> bool {
 
 /// What expressions see of it; and the command that would have said so, for the page.
 fn record(bench: &mut Bench<'_>, troubles: &[Trouble], looked_at: &str, asked: Instant) -> Json {
-    let mut told: Vec<String> = troubles.iter().map(|it| look::text(it, Paint::none())).collect();
-    if troubles.is_empty() {
-        told.push(format!("nothing is wrong that {} rules know of: looked at {looked_at}", RULES.len()));
-    }
-    let (status, stdout) = (i32::from(!troubles.is_empty()), told.join("\n\n") + "\n");
+    let (status, stdout) =
+        (i32::from(!troubles.is_empty()), look::told(troubles, looked_at, Paint::none()) + "\n");
     let argv = ["cargo", "xtask", "explain", "--namespace", &bench.namespace].map(str::to_owned);
     bench.commands.push(CommandRecord {
         argv: argv.to_vec(),

@@ -145,11 +145,8 @@ fn pods_of(release: &str, timeline: &Timeline) -> BTreeSet<String> {
         });
         for workload in ours {
             let labels = workload.pointer("/spec/selector/matchLabels").and_then(Json::as_object);
-            let selects = |pod: &Json| {
-                labels.is_some_and(|labels| {
-                    labels.iter().all(|(key, value)| pod["metadata"]["labels"][key] == *value)
-                })
-            };
+            let selects =
+                |pod: &Json| labels.is_some_and(|labels| condition::fits(labels, &pod["metadata"]["labels"]));
             found.extend(pods.iter().filter(|(_, pod)| selects(pod)).map(|(name, _)| name.clone()));
         }
     }
