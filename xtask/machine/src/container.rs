@@ -1,5 +1,5 @@
-//! Who runs containers: Docker when its daemon answers, else podman, with settings of our own where
-//! the machine restricts it. Nothing of the system's configuration is changed.
+//! Who runs containers: Docker when its daemon answers, else podman, with settings of our own. Nothing of the system's
+//! configuration is changed.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -32,7 +32,7 @@ pub struct Engine {
     pub restrictions: Vec<Restriction>,
     /// Name of our cluster on it, and of that cluster's network: a daemon may serve many users.
     pub cluster: String,
-    /// Settings of our own, where the restrictions ask for them.
+    /// podman's settings of our own.
     containers_conf: Option<PathBuf>,
 }
 
@@ -68,6 +68,9 @@ pub enum Restriction {
 /// kind's nodes ask for a million open files; what is below this is worth telling.
 const ENOUGH_FILES: u64 = 65_536;
 
+/// Since then podman takes settings beside those that it finds; before, in the place of all others.
+const CONTAINERS_CONF_OVERRIDE: Version = Version::new(4, 5, 0);
+
 /// conmon lowers the number of processes to this where it may not raise limits.
 const CONMON_PROCESSES: u64 = 32_768;
 
@@ -102,14 +105,13 @@ impl Engine {
             let answer = Command::new(&path).arg("--version").deadline(ANSWER_DEADLINE).read().await.ok()?;
             let version = parse_version(&answer)?;
             let restrictions = Self::restrictions_here();
-            let containers_conf = (!restrictions.is_empty()).then(|| workspace.cache.join("containers.conf"));
             Some(Self {
                 kind: EngineKind::Podman,
                 path,
                 version,
                 restrictions,
                 cluster: cluster.clone(),
-                containers_conf,
+                containers_conf: Some(workspace.cache.join("containers.conf")),
             })
         };
         let podman = async {
@@ -193,7 +195,8 @@ impl Engine {
             vec![("KIND_EXPERIMENTAL_PROVIDER", self.name().into()), (network, self.cluster.clone().into())];
         // Before `prepare`, a look at what is there needs none of them.
         if let Some(path) = self.containers_conf.as_ref().filter(|path| path.exists()) {
-            variables.push(("CONTAINERS_CONF", path.into()));
+            let adds = self.version >= CONTAINERS_CONF_OVERRIDE;
+            variables.push((if adds { "CONTAINERS_CONF_OVERRIDE" } else { "CONTAINERS_CONF" }, path.into()));
         }
         variables
     }
@@ -277,10 +280,10 @@ impl Restriction {
     }
 }
 
-/// The settings for podman on a restricted machine.
+/// The settings for podman: those that a restricted machine asks for, and no bound on processes. podman's own is 2048, in
+/// which some hundred pods with their shims have no room: <https://github.com/kubernetes-sigs/kind/issues/2830>.
 fn containers_conf(restrictions: &[Restriction]) -> String {
-    let mut conf =
-        String::from("# Written by `cargo xtask`: podman on a restricted machine.\n[containers]\n");
+    let mut conf = String::from("# Written by `cargo xtask`.\n[containers]\npids_limit = 0\n");
     let hard = restrictions.iter().find_map(|restriction| match restriction {
         Restriction::FewFiles { hard } => Some(*hard),
         _ => None,
@@ -292,7 +295,9 @@ fn containers_conf(restrictions: &[Restriction]) -> String {
         conf +=
             &format!("default_ulimits = [\"nofile={files}:{files}\", \"nproc={processes}:{processes}\"]\n");
     }
-    conf += "[engine]\nevents_logger = \"file\"\n";
+    if !restrictions.is_empty() {
+        conf += "[engine]\nevents_logger = \"file\"\n";
+    }
     if restrictions.iter().any(|restriction| matches!(restriction, Restriction::CgroupV1 { .. })) {
         conf += "runtime = \"runc\"\ncgroup_manager = \"cgroupfs\"\n";
     }
@@ -397,7 +402,9 @@ mod tests {
     }
 
     #[test]
-    fn only_the_settings_a_restriction_asks_for_are_written() {
+    fn only_the_settings_a_restriction_asks_for_are_written_and_that_a_node_may_have_many_processes() {
+        let conf = containers_conf(&[]);
+        assert!(conf.contains("pids_limit = 0") && !conf.contains("[engine]"), "{conf}");
         let conf = containers_conf(&[Restriction::FewFiles { hard: 20_000 }]);
         assert!(conf.contains("\"nofile=20000:20000\"") && !conf.contains("cgroupfs"), "{conf}");
         let conf = containers_conf(&[Restriction::CgroupV1 { hybrid: true }]);
