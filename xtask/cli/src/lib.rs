@@ -42,7 +42,8 @@ const GRADE_EXAMPLES: &str = concat!(
 Examples:
   cargo xtask grade green/chart red/chart        two charts, and what each of them earns
   cargo xtask grade --keep */chart               thirty, and the cluster for the next ones
-  cargo xtask grade counter-0.1.0.tgz --only persistence,dns
+  cargo xtask grade counter-0.1.0.tgz --only identity
+  cargo xtask grade chart --image-of app:1.0=app.tar     the app's own image, from an archive
 
 Each chart's evidence is in target/lab/grade/NAME, in report.html first of all.
 
@@ -159,12 +160,37 @@ pub struct GradeArgs {
     /// Charts: folders, or archives made by `helm package`.
     #[arg(required = true, value_name = "CHART")]
     pub charts: Vec<PathBuf>,
-    /// Whose images the pods run: the chart's; the lab's own in their place; or, for each image, the chart's where the
-    /// node can have it.
-    #[arg(long, value_enum, default_value_t = ImageOf::Auto, value_name = "WHOSE")]
-    pub image_of: ImageOf,
+    /// Whose images the pods run: `chart`, the chart's own; `stand-in`, the lab's in their place; `auto`, for each image
+    /// the chart's where the node can have it. NAME=ARCHIVE loads an image that the chart names from an archive, as
+    /// `docker save` writes one; give it once for each.
+    #[arg(long, default_value = "auto", value_name = "chart|stand-in|auto|NAME=ARCHIVE", value_parser = image_of)]
+    pub image_of: Vec<ImageOfArg>,
+    /// What the apps call things, where no `hand-in.yaml` beside a chart says it: `counts` and `reads`, paths; `number`, a
+    /// CEL expression over `answer`; `file`, where no path reads.
+    #[arg(long, value_name = "FILE")]
+    pub app: Option<PathBuf>,
     #[command(flatten)]
     pub run: RunArgs,
+}
+
+/// What `--image-of` is given.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ImageOfArg {
+    /// Whose images run.
+    Whose(ImageOf),
+    /// An image that the chart names, and the archive it is in.
+    Of(String, PathBuf),
+}
+
+fn image_of(given: &str) -> Result<ImageOfArg, String> {
+    if let Some((name, archive)) =
+        given.split_once('=').filter(|(name, archive)| !name.is_empty() && !archive.is_empty())
+    {
+        return Ok(ImageOfArg::Of(name.to_owned(), archive.into()));
+    }
+    ImageOf::from_str(given, false)
+        .map(ImageOfArg::Whose)
+        .map_err(|_| "it is none of `chart`, `stand-in`, `auto` and NAME=ARCHIVE".to_owned())
 }
 
 /// Whose images run.
@@ -390,6 +416,16 @@ mod tests {
     #[test]
     fn the_command_line_is_sound() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn an_image_is_somebodys_or_lies_in_an_archive() {
+        let of = |name: &str, archive: &str| ImageOfArg::Of(name.to_owned(), archive.into());
+        assert_eq!(image_of("stand-in"), Ok(ImageOfArg::Whose(ImageOf::StandIn)));
+        assert_eq!(image_of("me/app:1.0=app.tar"), Ok(of("me/app:1.0", "app.tar")));
+        for wrong in ["mine", "=app.tar", "app="] {
+            assert!(image_of(wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]

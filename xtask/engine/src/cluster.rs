@@ -313,7 +313,7 @@ fn ctr(kind: &Kind, args: &[&str]) -> Command {
 }
 
 /// An image's name as containerd keeps it: <https://github.com/distribution/reference>.
-fn full_name(image: &str) -> String {
+pub(crate) fn full_name(image: &str) -> String {
     let (first, rest) = image.split_once('/').unwrap_or(("", image));
     let is_registry = first == "localhost" || first.contains(['.', ':']);
     let path = match first {

@@ -8,12 +8,15 @@ use anyhow::Result;
 use serde_json::json;
 
 use self::verdict::Verdict;
+use crate::cluster::full_name;
 use crate::evidence::grade::Outcome;
+use crate::image::{self, Image};
+use crate::lab::app::App;
 use crate::lab::{HAND_IN, Lab};
 use crate::run::journal::Finding;
-use crate::run::subject::{Subject, values_of};
-use cli::{GradeArgs, OutputArg};
-use machine::exit::Exit;
+use crate::run::subject::{Subject, stays, values_of};
+use cli::{GradeArgs, ImageOf, ImageOfArg, OutputArg};
+use machine::exit::{BadInput, Exit};
 use machine::paint::Paint;
 use machine::print;
 use machine::workspace::Workspace;
@@ -29,13 +32,44 @@ pub(crate) fn subjects(workspace: &Workspace, args: &GradeArgs) -> Result<Vec<Su
     let values = values_of(args.run.values.as_deref())?;
     let folder = workspace.lab.join("grade");
     let named = names::names(&args.charts)?.into_iter().zip(&args.charts);
+    let (whose, given) = images(&args.image_of)?;
+    let app = args.app.as_deref().map(App::read).transpose();
+    let app = app.map_err(|error| BadInput(format!("{error:#}")))?;
     named
         .map(|(name, chart)| {
             let lab = lab.with_chart(chart)?;
             let subject = Subject::named(&name, lab, &args.run.only, values.clone(), &folder);
-            Ok(Subject { adapts: Some(args.image_of), ..subject })
+            Ok(Subject {
+                adapts: Some(whose),
+                app: app.clone(),
+                given: given.clone(),
+                stays: stays(&args.run),
+                ..subject
+            })
         })
         .collect()
+}
+
+/// Whose images run, and those that were given, each under the name by which charts ask for it.
+fn images(of: &[ImageOfArg]) -> Result<(ImageOf, Vec<Image>)> {
+    let mut whose = ImageOf::Auto;
+    let mut given = Vec::new();
+    for of in of {
+        match of {
+            ImageOfArg::Whose(of) => whose = *of,
+            ImageOfArg::Of(name, archive) => {
+                let image = image::open(archive).map_err(|error| BadInput(format!("{error:#}")))?;
+                if full_name(&image.name) != full_name(name) {
+                    let shown = archive.display();
+                    return Err(
+                        BadInput(format!("{shown} holds the image {}, not {name}", image.name)).into()
+                    );
+                }
+                given.push(image);
+            }
+        }
+    }
+    Ok((whose, given))
 }
 
 /// The points of every chart and what they lack, and how the program ends.

@@ -6,6 +6,9 @@ pub(crate) mod adapt;
 pub(crate) mod changes;
 pub(crate) mod post_render;
 pub(crate) mod release;
+pub(crate) mod app;
+pub(crate) mod places;
+pub(crate) mod beyond;
 pub(crate) mod target;
 
 use std::fmt::Write;

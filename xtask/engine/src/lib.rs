@@ -119,7 +119,13 @@ pub async fn run<T>(
     let mut course = Course::default();
     let ran = interrupt::or(course.run(&session, subjects, progress)).await;
     let (session, course) = (&session, &course);
-    let of = |(at, subject)| Journal { subject, session, course, ended: course.ended(at) };
+    let of = |(at, subject)| Journal {
+        subject,
+        session,
+        course,
+        target: course.target(at),
+        ended: course.ended(at),
+    };
     let journals: Vec<_> = subjects.iter().enumerate().map(of).collect();
     let _listening = interrupt::meanwhile("writing the evidence and removing what was set up").ok();
     let written = journals.iter().map(|journal| journal.write_evidence(ran.as_ref().err()));

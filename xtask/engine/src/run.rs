@@ -99,7 +99,7 @@ pub(crate) async fn experiments(
                 recorded: Scope::new(),
                 asked: BTreeMap::new(),
                 set: Vec::new(),
-                adapted: target.found.iter().cloned().collect(),
+                adapted: target.told.clone(),
                 commands: Vec::new(),
                 act: Act::at(Instant::now()),
             };
@@ -109,7 +109,7 @@ pub(crate) async fn experiments(
                 Ok(line) => task.done(&line),
                 Err(line) => task.fail(&line),
             }
-            let may_go = subject.may_go(&record, args.keep);
+            let may_go = subject.may_go(&record);
             // Many charts side by side are more than a node bears when none of them goes.
             let released = match subject.name {
                 Some(_) if may_go => namespaces.release(&record.namespace).await,
@@ -123,7 +123,7 @@ pub(crate) async fn experiments(
     let (mut left, mut at_last) = (Vec::new(), Vec::new());
     while let Some((of, record, released)) = runs.next().await {
         left.extend(released.err().map(|error| format!("{error:#}")));
-        if subjects[of].name.is_none() && args.keep && subjects[of].may_go(&record, args.keep) {
+        if subjects[of].name.is_none() && args.keep && subjects[of].may_go(&record) {
             at_last.push(record.namespace.clone());
         }
         ended[of].push(record);
@@ -319,6 +319,7 @@ fn unjudged(claim: &Claim) -> ClaimRecord {
         verdict: Verdict::NotJudged,
         values: Vec::new(),
         message: None,
+        look_at: Vec::new(),
     }
 }
 
@@ -348,6 +349,9 @@ fn judge(claim: &Claim, bench: &Bench<'_>, broke: bool) -> ClaimRecord {
         }
     }
     record.values = expression.parts(&scope);
+    if record.verdict == Verdict::Fails {
+        record.look_at = bench.target.places(&claim.look_at);
+    }
     record
 }
 
@@ -428,6 +432,9 @@ experiments:
             values: Values::new(),
             always: Settings::default(),
             adapts: None,
+            app: None,
+            given: Vec::new(),
+            stays: false,
             folder: dir.path().into(),
             refreshes: false,
         };

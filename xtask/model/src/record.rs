@@ -42,6 +42,9 @@ pub struct Record {
     pub rubric: Vec<Criterion>,
     /// The experiments, in the order of the lab file.
     pub experiments: Vec<ExperimentRecord>,
+    /// What somebody else's chart does beyond what it is asked, which earns nothing.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub also: Vec<String>,
     /// Why the run ended before its experiments did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub broke: Option<Failure>,
@@ -250,6 +253,9 @@ pub struct ClaimRecord {
     /// Why it could not be judged, or what was wrong.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
+    /// Where in the chart to look, when it failed: files with their lines.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub look_at: Vec<String>,
 }
 
 /// Part of an expression and the value it had.

@@ -38,6 +38,8 @@ pub struct Roles {
     pub service_port: Option<u16>,
     /// The folder in which the app keeps its data.
     pub data: String,
+    /// Whether a probe of the app asks for the page that counts: what is counted is then at least what was visited.
+    pub probes_count: bool,
     /// What follows the name of a set's pod in its domain name.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub domain: Option<String>,

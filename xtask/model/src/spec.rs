@@ -142,6 +142,9 @@ pub struct Claim {
     /// Page or KEP that makes the promise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<String>,
+    /// Where in a chart to look when it fails: kinds with a key of each, `StatefulSet.serviceName`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub look_at: Vec<String>,
     /// CEL expression over what the steps recorded and over `timeline`; must be true.
     pub expect: Compiled<Expression>,
 }

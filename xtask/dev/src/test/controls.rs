@@ -231,6 +231,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         for (lab, control) in all(&workspace).unwrap() {
             let subject = subject(&lab, &control, dir.path()).unwrap();
+            // The pods of all of them together are more than a node holds.
+            assert!(!subject.stays, "the namespaces of {} would stay", control.id);
             let chosen = subject.chosen().unwrap();
             let right = control.chart.is_some() && control.refused.is_none() && control.breaks.is_empty();
             assert!(right || control.breaks.is_empty() != control.refused.is_none(), "{}", control.id);

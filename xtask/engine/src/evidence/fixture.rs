@@ -330,6 +330,7 @@ fn record(lab: &LabSpec) -> Record {
                         verdict: Verdict::Holds,
                         values: Vec::new(),
                         message: None,
+                        look_at: Vec::new(),
                     })
                     .collect(),
                 skipped: None,
@@ -339,6 +340,7 @@ fn record(lab: &LabSpec) -> Record {
                 adapted: Vec::new(),
             })
             .collect(),
+        also: Vec::new(),
         broke: None,
     }
 }

@@ -36,6 +36,9 @@ pub struct Summary {
     /// What was changed of the chart's objects so that the cluster takes them.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub adapted: Vec<String>,
+    /// What the chart does beyond what it is asked, which earns nothing.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub also: Vec<String>,
     /// What does not hold, in the order of the lab.
     pub failures: Vec<Failure>,
     /// The same in short: what is behind it, each once.
@@ -85,6 +88,9 @@ pub struct Failure {
     /// Why, as far as the engine knows.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
+    /// Where in the chart to look: files with their lines.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub look_at: Vec<String>,
     /// What the cluster complained about meanwhile, in its words.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
@@ -137,6 +143,7 @@ impl Summary {
             broke: record.broke.clone(),
             grade: grade.clone(),
             adapted: adapted(record),
+            also: record.also.clone(),
             causes: causes(&failures),
             failures,
             skipped: record.experiments.iter().filter_map(skip).collect(),
@@ -295,6 +302,7 @@ fn failures(experiment: &ExperimentRecord) -> Vec<Failure> {
         expected: None,
         seen: Vec::new(),
         message: None,
+        look_at: Vec::new(),
         // What waited in vain brings its events along.
         warnings: if failure.events().is_empty() { warnings(experiment) } else { Vec::new() },
         // And what the rules say of it.
@@ -328,6 +336,7 @@ fn failure(experiment: &ExperimentRecord, claim: &ClaimRecord) -> Failure {
         expected: Some(claim.expect.clone()),
         seen: claim.values.clone(),
         message: claim.message.clone(),
+        look_at: claim.look_at.clone(),
         warnings: warnings(experiment),
         troubles: troubles(experiment),
     }

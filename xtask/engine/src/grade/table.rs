@@ -53,8 +53,10 @@ pub(super) fn text(graded: &[Graded<'_>], workspace: &Workspace, paint: Paint) -
         let mark = if holds { paint.good("✓") } else { paint.bad("✗") };
         out += &format!("{mark} {}\n", line(row));
     }
-    let says_more =
-        |chart: &&Graded<'_>| !chart.summary.failures.is_empty() || !chart.summary.adapted.is_empty();
+    let says_more = |chart: &&Graded<'_>| {
+        let Summary { failures, adapted, also, .. } = chart.summary;
+        !(failures.is_empty() && adapted.is_empty() && also.is_empty())
+    };
     for chart in graded.iter().filter(says_more) {
         let report = workspace.display(&chart.report);
         out += &format!("\n{}: {report}\n", paint.strong(chart.name));
@@ -63,6 +65,9 @@ pub(super) fn text(graded: &[Graded<'_>], workspace: &Workspace, paint: Paint) -
         }
         for line in told(&chart.summary.failures) {
             out += &format!("  {line}\n");
+        }
+        if !chart.summary.also.is_empty() {
+            out += &format!("  also seen, without points: {}\n", chart.summary.also.join("; "));
         }
     }
     out
@@ -95,7 +100,11 @@ fn why(failure: &Failure) -> String {
         (None, Some(message)) => message.clone(),
         (None, None) => seen(failure),
     };
-    plain(&text)
+    let places = match failure.look_at.is_empty() {
+        true => String::new(),
+        false => format!("; look at {}", failure.look_at.join(", ")),
+    };
+    plain(&text) + &plain(&places)
 }
 
 /// What a chart makes a tool print must not move the cursor of whoever reads it.

@@ -31,6 +31,9 @@ pub(crate) struct Adapt {
     pub(crate) namespace: String,
     /// Images that it can't have, and the one that stands in for each.
     pub(crate) stand_ins: BTreeMap<String, String>,
+    /// An image with a shell that the cluster has.
+    #[serde(default)]
+    pub(crate) shell: Option<String>,
 }
 
 /// Changes the objects, and says what was changed: a sentence each, and each once.

@@ -3,7 +3,9 @@
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value as Json;
 
+use crate::lab::app::App;
 use crate::lab::changes::app;
+use crate::lab::places::{self, Source, sources};
 use crate::lab::release::Release;
 use machine::command::Command;
 use model::condition::text;
@@ -28,26 +30,31 @@ pub struct Target {
     pub roles: Roles,
     /// Labels that all pods of its workload have.
     pub selector: Json,
-    /// How its set was found, where what it renders by default has none.
-    pub found: Option<String>,
+    /// What is to be told of it: how its set was found, and what its probes do.
+    pub told: Vec<String>,
+    /// The words of its app, where that is somebody else's and nothing stands in for it.
+    pub app: Option<App>,
     /// The app's container, where it isn't the first.
     pub container: Option<String>,
     /// All that the chart renders, as it is installed.
     pub objects: Vec<Json>,
     /// The same as the chart has it.
     pub rendered: Vec<Json>,
+    /// The template of each.
+    pub sources: Vec<Source>,
 }
 
 impl Target {
-    /// What the chart renders.
+    /// What the chart renders, and from which templates.
     ///
     /// # Errors
     /// It does not render.
-    pub(crate) async fn render(helm: &Command, release: &Release) -> Result<Vec<Json>> {
+    pub(crate) async fn render(helm: &Command, release: &Release) -> Result<(Vec<Json>, Vec<Source>)> {
         let chart = release.chart.display();
         let rendered = release.template(helm)?.read().await;
         let rendered = rendered.with_context(|| format!("chart {chart} does not render"))?;
-        parse(&rendered).with_context(|| format!("chart {chart} renders no valid YAML"))
+        let objects = parse(&rendered).with_context(|| format!("chart {chart} renders no valid YAML"))?;
+        Ok((objects, sources(&rendered)))
     }
 
     /// Finds the roles in what the chart renders.
@@ -58,15 +65,25 @@ impl Target {
         let mut objects = rendered.clone();
         release.changes(release.wanted(&release.set)).make(&mut objects);
         let chart = release.chart.display();
-        let workload = WORKLOADS.iter().find_map(|kind| of_kind(&objects, kind).next());
-        let workload =
-            workload.with_context(|| format!("chart {chart} renders neither {}", WORKLOADS.join(" nor ")))?;
+        let workload = workload(&objects)
+            .with_context(|| format!("chart {chart} renders neither {}", WORKLOADS.join(" nor ")))?;
         let roles = roles(&release.name, workload, &objects).with_context(|| format!("chart {chart}"))?;
         let selector = workload.pointer("/spec/selector/matchLabels").cloned().unwrap_or_default();
         let containers = workload.pointer("/spec/template/spec/containers/0/name");
         let container = app(workload).map(|app| &app["name"]).filter(|name| Some(*name) != containers);
         let container = container.and_then(Json::as_str).map(str::to_owned);
-        Ok(Self { release, roles, selector, found: None, container, objects, rendered })
+        let sources = Vec::new();
+        Ok(Self {
+            release,
+            roles,
+            selector,
+            told: Vec::new(),
+            app: None,
+            container,
+            objects,
+            rendered,
+            sources,
+        })
     }
 
     /// One that was never rendered, for tests of what needs no chart.
@@ -89,11 +106,37 @@ impl Target {
             release,
             roles: Roles::default(),
             selector: Json::Null,
-            found: None,
+            told: Vec::new(),
+            app: None,
             container: None,
             objects: Vec::new(),
             rendered: Vec::new(),
+            sources: Vec::new(),
         }
+    }
+
+    /// Whether something stands in for the image of the app.
+    pub(crate) fn stood_in(&self) -> bool {
+        let adapt = self.release.adapt.as_ref();
+        let image = workload(&self.rendered).and_then(app).and_then(|app| app["image"].as_str());
+        image.is_some_and(|image| adapt.is_some_and(|adapt| adapt.stand_ins.contains_key(image)))
+    }
+
+    /// Gives the app the words that its chart has for things.
+    pub(crate) fn speaks(&mut self, words: App) {
+        self.roles.probes_count = probes_ask_for(workload(&self.objects), &words.counts);
+        if self.roles.probes_count {
+            let counts = &words.counts;
+            self.told.push(format!(
+                "a probe asks for {counts}, which counts: there are at least as many visits as were made"
+            ));
+        }
+        self.app = Some(words);
+    }
+
+    /// Where in the chart to look when a claim fails: files with their lines.
+    pub(crate) fn places(&self, look_at: &[String]) -> Vec<String> {
+        places::places(&self.release.root.join(&self.release.chart), &self.sources, look_at)
     }
 
     /// Refuses a chart that renders nothing for a role the lab speaks of.
@@ -115,6 +158,19 @@ impl Target {
         );
         Ok(())
     }
+}
+
+/// Whether a probe of the app asks for a path.
+fn probes_ask_for(workload: Option<&Json>, path: &str) -> bool {
+    const PROBES: [&str; 3] = ["startupProbe", "livenessProbe", "readinessProbe"];
+    let app = workload.and_then(app);
+    let asks = |probe| app?.get(probe)?.pointer("/httpGet/path")?.as_str();
+    PROBES.into_iter().any(|probe| asks(probe) == Some(path))
+}
+
+/// The workload that is taken for that of the target.
+fn workload(objects: &[Json]) -> Option<&Json> {
+    WORKLOADS.iter().find_map(|kind| of_kind(objects, kind).next())
 }
 
 /// The names of what a chart renders, by the role it plays; of each kind the first.

@@ -102,6 +102,11 @@ impl Course {
         stages.into_iter().flatten().collect()
     }
 
+    /// What is known of a chart, as far as it could be looked at.
+    pub fn target(&self, at: usize) -> Option<&Target> {
+        self.install.value.as_ref()?.targets.get(at)?.as_ref().ok()
+    }
+
     /// The experiments of a chart that ended.
     pub fn ended(&self, subject: usize) -> &[ExperimentRecord] {
         self.ended.get(subject).map_or(&[], Vec::as_slice)

@@ -9,6 +9,8 @@ use time::format_description::well_known::Rfc3339;
 use crate::evidence::grade::Outcome;
 use crate::evidence::{self, Keep, Written};
 use crate::failed;
+use crate::lab::beyond::beyond;
+use crate::lab::target::Target;
 use crate::run::course::Course;
 use crate::run::screen;
 use crate::run::session::Session;
@@ -29,6 +31,8 @@ pub struct Journal<'a> {
     pub session: &'a Session<'a>,
     /// How far that came.
     pub course: &'a Course,
+    /// What is known of the chart, as far as it could be looked at.
+    pub target: Option<&'a Target>,
     /// The chart's experiments that ended, as they ended.
     pub ended: &'a [ExperimentRecord],
 }
@@ -125,10 +129,7 @@ impl Journal<'_> {
         places.push(("for machines", format!("{}, {}", file("report.json"), file("junit.xml"))));
         if let Some(kept) = self.session.kept(self.course) {
             places.push(("cluster", kept));
-            let left = record
-                .experiments
-                .iter()
-                .filter(|experiment| !self.subject.may_go(experiment, self.session.args.keep));
+            let left = record.experiments.iter().filter(|experiment| !self.subject.may_go(experiment));
             let left: Vec<&str> = left.map(|experiment| experiment.namespace.as_str()).collect();
             if !left.is_empty() {
                 places.push(("namespaces", left.join(", ")));
@@ -172,8 +173,15 @@ impl Journal<'_> {
             engine_share,
             rubric: rubric.collect(),
             experiments,
+            also: self.also(),
             broke,
         }
+    }
+
+    /// What somebody else's chart does beyond what it is asked.
+    fn also(&self) -> Vec<String> {
+        let target = self.target.filter(|_| self.subject.adapts.is_some());
+        target.map(|target| beyond(&target.rendered)).unwrap_or_default()
     }
 
     /// Whether this was the whole lab as shipped, on the lab's own cluster of the pinned Kubernetes, and its evidence may

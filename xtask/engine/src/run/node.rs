@@ -8,7 +8,7 @@ use kube::discovery::Discovery;
 use serde_json::Value as Json;
 use tokio::sync::{Mutex, OnceCell};
 
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, full_name};
 use crate::image::Image;
 use crate::lab::adapt::Adapt;
 use crate::transient;
@@ -20,6 +20,8 @@ pub(crate) struct Node<'a> {
     /// Our own image, as it is called in the node.
     ours: Option<String>,
     kinds: BTreeSet<String>,
+    /// Images that were loaded for its charts.
+    given: BTreeSet<String>,
     asked: Mutex<BTreeMap<String, std::sync::Arc<OnceCell<bool>>>>,
 }
 
@@ -32,6 +34,7 @@ impl<'a> Node<'a> {
         cluster: &'a Cluster,
         client: &kube::Client,
         ours: Option<&Image>,
+        given: &[Image],
     ) -> Result<Self> {
         let found =
             transient::read("list the kinds that there are", || Discovery::new(client.clone()).run()).await?;
@@ -42,8 +45,9 @@ impl<'a> Node<'a> {
                 .map(|(resource, _)| resource)
         });
         let kinds = kinds.map(|resource| format!("{} {}", resource.api_version, resource.kind)).collect();
-        let ours = ours.map(|image| format!("docker.io/library/{}", image.name));
-        Ok(Self { cluster, ours, kinds, asked: Mutex::default() })
+        let ours = ours.map(|image| full_name(&image.name));
+        let given = given.iter().map(|image| full_name(&image.name)).collect();
+        Ok(Self { cluster, ours, kinds, given, asked: Mutex::default() })
     }
 
     /// What a chart is adapted to that renders these objects.
@@ -54,6 +58,7 @@ impl<'a> Node<'a> {
         objects.iter().for_each(|object| images_of(object, &mut named));
         let asked = named.into_iter().map(|image| async {
             let has = match images {
+                _ if self.given.contains(&full_name(&image)) => true,
                 ImageOf::Chart => true,
                 ImageOf::StandIn => false,
                 ImageOf::Auto => self.has(&image).await,
@@ -62,7 +67,7 @@ impl<'a> Node<'a> {
         });
         let lacks = join_all(asked).await.into_iter().filter(|(_, has)| !has);
         let stand_ins = lacks.map(|(image, _)| (image, ours.clone())).collect();
-        Adapt { kinds, stand_ins, ..Adapt::default() }
+        Adapt { kinds, stand_ins, shell: Some(ours.clone()), ..Adapt::default() }
     }
 
     async fn has(&self, image: &str) -> bool {

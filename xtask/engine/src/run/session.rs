@@ -9,7 +9,7 @@ use futures::future::try_join_all;
 use time::OffsetDateTime;
 use tokio::sync::Semaphore;
 
-use crate::cluster::{self, Cluster};
+use crate::cluster::{self, Cluster, full_name};
 use crate::image::{self, Image};
 use crate::lab::post_render::PostRenderer;
 use crate::run::bench::Access;
@@ -106,18 +106,24 @@ impl<'a> Session<'a> {
             post_renderer: PostRenderer::install(&self.workspace.lab.join("helm"), &cluster.helm.version)?,
             tools: Arc::new(Semaphore::new(cores * TOOLS_PER_CORE)),
         };
+        let load = async |image: &Image| {
+            cluster.load_image(&image.archive, &full_name(&image.name), &image.digest).await
+        };
         let loading = async {
             let Some(image) = image else { return Ok("the image is what the values name") };
-            let tag = format!("docker.io/library/{}", image.name);
-            let loaded = cluster.load_image(&image.archive, &tag, &image.digest).await?;
-            Ok(if loaded { "image loaded" } else { "image is there" })
+            Ok(if load(image).await? { "image loaded" } else { "image is there" })
         };
         let given = image.filter(|_| self.args.image.is_some());
         let flags = cluster.helm_upgrade_flags();
         let around = Around { root: &self.workspace.root, access: &access, flags, owner: owner.as_ref() };
         let targets = async {
+            // Before the node is asked what it has. Every chart is given the same.
+            let images = subjects.first().map_or(&[][..], |subject| &subject.given);
+            for image in images {
+                load(image).await?;
+            }
             let node = match subjects.iter().any(|subject| subject.adapts.is_some()) {
-                true => Some(Node::of(cluster, &access.client, image).await?),
+                true => Some(Node::of(cluster, &access.client, image, images).await?),
                 false => None,
             };
             let (node, around) = (&node, &around);

@@ -3,6 +3,7 @@
 mod install;
 mod run;
 mod exec;
+mod beside;
 mod resolve;
 mod visit;
 mod observe;

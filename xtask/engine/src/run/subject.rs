@@ -9,6 +9,8 @@ use serde_json::Value as Json;
 use crate::evidence::Paths;
 use crate::image::Image;
 use crate::lab::Lab;
+use crate::lab::app::App;
+use crate::lab::places::Source;
 use crate::lab::release::{Release, merge};
 use crate::lab::stranger;
 use crate::lab::target::Target;
@@ -16,7 +18,7 @@ use crate::run::bench::Access;
 use crate::run::namespaces;
 use crate::run::node::Node;
 use crate::values;
-use cli::{ImageOf, LabArgs};
+use cli::{ImageOf, LabArgs, RunArgs};
 use machine::exit::BadInput;
 use machine::identity::Identity;
 use machine::workspace::Workspace;
@@ -51,6 +53,12 @@ pub struct Subject {
     pub always: Settings,
     /// Whose images it runs with, where it is somebody else's and is adapted to the cluster.
     pub adapts: Option<ImageOf>,
+    /// The words of its app, where whoever grades it said them.
+    pub app: Option<App>,
+    /// Images that it names and that were given in archives.
+    pub given: Vec<Image>,
+    /// Whether the namespaces of its experiments stay: somebody named them, to look at what is in them.
+    pub stays: bool,
     /// Where its evidence goes.
     pub folder: PathBuf,
     /// Whether its evidence may take the place of what is committed.
@@ -71,6 +79,9 @@ impl Subject {
             values: values_of(args.run.values.as_deref())?,
             always: Settings::default(),
             adapts: lab.foreign.then_some(ImageOf::Auto),
+            app: None,
+            given: Vec::new(),
+            stays: stays(&args.run),
             folder: workspace.lab.clone(),
             refreshes: lab.kept && !lab.foreign && !args.check,
             lab,
@@ -84,7 +95,19 @@ impl Subject {
     pub fn named(name: &str, lab: Lab, only: &[String], values: Values, folder: &Path) -> Self {
         let folder = folder.join(name);
         let (name, only, always) = (Some(name.to_owned()), only.to_vec(), Settings::default());
-        Self { name, lab, only, values, always, adapts: None, folder, refreshes: false }
+        Self {
+            name,
+            lab,
+            only,
+            values,
+            always,
+            adapts: None,
+            app: None,
+            given: Vec::new(),
+            stays: false,
+            folder,
+            refreshes: false,
+        }
     }
 
     /// The experiments that are run.
@@ -166,10 +189,12 @@ impl Subject {
         };
         let _turn = access.tools.acquire().await?;
         let fields = self.lab.target_fields();
-        let rendered = Target::render(&access.helm, &release).await?;
+        let (rendered, sources) = Target::render(&access.helm, &release).await?;
         let mut target = match (self.adapts, node) {
-            (Some(images), Some(node)) => adapted(release, rendered, around, images, node).await?,
-            _ => Target::of(release, rendered)?,
+            (Some(images), Some(node)) => {
+                adapted(release, (rendered, sources), around, images, self.app.as_ref(), node).await?
+            }
+            _ => Target { sources, ..Target::of(release, rendered)? },
         };
         target.plays(&fields)?;
         let template = target.release.template(&access.helm)?;
@@ -193,12 +218,11 @@ impl Subject {
     }
 
     /// Whether the namespace of an experiment may go when it has ended: those are left that somebody will want to
-    /// look at, because they failed or, in a cluster that is kept, were asked for by name. Of several charts only the
-    /// latter: a node bears about a hundred pods.
-    pub fn may_go(&self, record: &ExperimentRecord, keep: bool) -> bool {
-        let asked_for = keep && !self.only.is_empty();
+    /// look at, because they failed or were asked for. Of several charts only the latter: a node bears about a hundred
+    /// pods.
+    pub fn may_go(&self, record: &ExperimentRecord) -> bool {
         let holds = record.failure.is_none() && !record.claims.iter().any(|claim| claim.verdict.is_red());
-        !asked_for && (self.name.is_some() || holds)
+        !self.stays && (self.name.is_some() || holds)
     }
 
     /// Name and version of its chart.
@@ -241,9 +265,10 @@ impl Subject {
 /// A chart of somebody else's, with its set found and all that is in its way known.
 async fn adapted(
     mut release: Release,
-    mut rendered: Vec<Json>,
+    (mut rendered, mut sources): (Vec<Json>, Vec<Source>),
     around: &Around<'_>,
     images: ImageOf,
+    words: Option<&App>,
     node: &Node<'_>,
 ) -> Result<Target> {
     let helm = &around.access.helm;
@@ -254,11 +279,24 @@ async fn adapted(
         let mut all = values.into_iter().collect();
         merge(&mut all, &release.values);
         release.values = all;
-        rendered = Target::render(helm, &release).await?;
+        (rendered, sources) = Target::render(helm, &release).await?;
     }
     release.adapt = Some(node.adapt(&rendered, images).await);
-    let found = way.map(|way| format!("the StatefulSet appears with {way}, which was taken"));
-    Ok(Target { found, ..Target::of(release, rendered)? })
+    let told = way.map(|way| format!("the StatefulSet appears with {way}, which was taken"));
+    let mut target = Target { told: told.into_iter().collect(), sources, ..Target::of(release, rendered)? };
+    if !target.stood_in() {
+        let words = match words {
+            Some(words) => Some(words.clone()),
+            None => App::beside(&chart)?,
+        };
+        target.speaks(words.unwrap_or_default());
+    }
+    Ok(target)
+}
+
+/// Whether a command line asks for namespaces to be left: experiments by name, on a cluster that is kept.
+pub(crate) fn stays(args: &RunArgs) -> bool {
+    args.keep && !args.only.is_empty()
 }
 
 /// The values in a file of the user's.

@@ -178,6 +178,17 @@ impl Check<'_> {
                 }
                 let points = self.hundredths(&format!("{path}/points"), claim.points);
                 *sums.entry(&claim.criterion).or_default() += points;
+                for (nth, look_at) in claim.look_at.iter().enumerate() {
+                    // A kind begins with a capital letter, whether or not it is one that is watched.
+                    let is_place = look_at.split_once('.').is_some_and(|(kind, key)| {
+                        kind.starts_with(|c: char| c.is_ascii_uppercase()) && !key.is_empty()
+                    });
+                    if !is_place {
+                        let says =
+                            format!("{look_at:?} is no kind with a key, as in `StatefulSet.serviceName`");
+                        self.say(&format!("{path}/look_at/{nth}"), says);
+                    }
+                }
             }
         }
         for (position, criterion) in spec.rubric.iter().enumerate() {

@@ -70,7 +70,7 @@ fn a_sound_lab_is_taken_however_its_lines_end() {
 
 #[test]
 fn what_is_wrong_is_told_with_its_place() {
-    let cases: [(&str, &str, &[&str]); 42] = [
+    let cases: [(&str, &str, &[&str]); 43] = [
         // The shape.
         (
             "question:",
@@ -86,6 +86,11 @@ fn what_is_wrong_is_told_with_its_place() {
             ],
         ),
         ("as: start }", "as: start, wait: perhaps }", &["10:37: "]),
+        (
+            "points: 0.7",
+            "points: 0.7, look_at: [StatefulSet.spec, spec]",
+            &["18:93: \"spec\" is no kind with a key, as in `StatefulSet.serviceName`"],
+        ),
         ("points: 0.7", "points: much", &["18:60: "]),
         ("target: { chart: ../chart, release: counter }", "target: counter", &["5:9: expected a map"]),
         (

@@ -3,24 +3,27 @@
 use anyhow::Result;
 use serde_json::{Map, Value as Json, json};
 
+use super::beside;
 use crate::run::bench::Bench;
+use machine::command::Command;
 use model::spec::Resolve;
 
 pub(super) async fn resolve(step: &Resolve, bench: &mut Bench<'_>) -> Result<Json> {
     let pods = bench.pods(&step.pods)?;
     let names = step.names.iter().map(|name| bench.text(name)).collect::<Result<Vec<_>>>()?;
     let record = step.record.iter().map(|record| format!("-type={record}"));
-    let mut lookups = Vec::new();
-    for pod in &pods {
-        for name in &names {
-            let command = bench.exec(pod).arg("nslookup").args(record.clone()).arg(name);
-            lookups.push((pod, name, command));
-        }
+    let lookups: Vec<(&String, &String)> =
+        pods.iter().flat_map(|pod| names.iter().map(move |name| (pod, name))).collect();
+    let asked = |exec: &dyn Fn(&str) -> Command| {
+        let ask = |(pod, name): &(&String, &String)| exec(pod).arg("nslookup").args(record.clone()).arg(name);
+        lookups.iter().map(ask).collect::<Vec<_>>()
+    };
+    let mut outputs = bench.run_all(asked(&|pod| bench.exec(pod))).await?;
+    if outputs.iter().any(beside::is_missing) && beside::put(&pods, bench).await? {
+        outputs = bench.run_all(asked(&|pod| beside::exec(pod, bench))).await?;
     }
-    let commands = lookups.iter().map(|(_, _, command)| command.clone()).collect();
-    let outputs = bench.run_all(commands).await?;
     let mut recorded = Map::new();
-    for ((pod, name, _), output) in lookups.into_iter().zip(outputs) {
+    for ((pod, name), output) in lookups.into_iter().zip(outputs) {
         let by_name = recorded.entry(pod.clone()).or_insert_with(|| json!({}));
         by_name[name.as_str()] = json!({
             "addresses": addresses(&output.stdout),

@@ -13,13 +13,17 @@ use kube::api::Api;
 use serde_json::{Map, Value as Json, json};
 use tokio::io::{AsyncRead, AsyncWrite};
 
+use crate::lab::app::{files_below, number_in_files, whole};
 use crate::run::bench::Bench;
 use crate::transient::{self, Pauses};
+use machine::advice::advised;
 use model::record::{CommandRecord, millis};
 use model::spec::Visit;
 
 /// How long it may take until all requests to a pod are answered.
 const DEADLINE: Duration = Duration::from_secs(15);
+/// The path that counts, where an app has no other.
+const COUNTING: &str = "/";
 /// The only path that is known to read.
 const READING: &str = "/visits";
 /// What is read of an answer.
@@ -28,12 +32,23 @@ const BODY_LIMIT: usize = 1 << 20;
 pub(super) async fn visit(step: &Visit, bench: &mut Bench<'_>) -> Result<Json> {
     let pods = bench.pods(&step.pods)?;
     let path = bench.text(&step.path)?;
+    let app = bench.target.app.clone();
+    let (path, counts) = match &app {
+        // The lab's words for the page that counts and the one that reads, in those of the app.
+        Some(app) if path == COUNTING => (app.counts.clone(), true),
+        Some(app) if path == READING => match (&app.reads, &app.file) {
+            (Some(reads), _) => (reads.clone(), false),
+            (None, Some(file)) => return in_files(&pods, &["cat".to_owned(), file.clone()], bench).await,
+            (None, None) => (path, false),
+        },
+        _ => (path.clone(), counts(step, &path)),
+    };
     let port = bench.target.roles.port.context("the chart names no port that could be visited")?;
     let api: Api<Pod> = Api::namespaced(bench.access.client.clone(), &bench.namespace);
     let timeline = &bench.timeline;
     let visits = pods.iter().enumerate().map(|(position, pod)| {
         let times = step.times.get(position).or(step.times.last()).copied().unwrap_or(1);
-        let visits = Visits { api: &api, pod, port, path: &path, counts: counts(step, &path), times };
+        let visits = Visits { api: &api, pod, port, path: &path, counts, times };
         async move {
             let began = Instant::now();
             let answered = visits.answered().await;
@@ -41,12 +56,43 @@ pub(super) async fn visit(step: &Visit, bench: &mut Bench<'_>) -> Result<Json> {
             answered.with_context(|| format!("cannot visit pod {pod}"))
         }
     });
-    let visited = try_join_all(visits).await?;
+    let visited = try_join_all(visits).await;
+    let number = |answer: &Json| match &app {
+        Some(app) => app.number(answer).map_or(Json::Null, Json::from),
+        None => count(answer),
+    };
+    let reads_nothing = |answers: &Answers| answers.0.last().is_none_or(|answer| number(answer).is_null());
+    let nothing = visited.as_ref().map_or(true, |visited| visited.iter().any(reads_nothing));
+    if !counts && nothing && app.as_ref().is_some_and(|app| app.reads.is_none()) {
+        // No page of the app is known to read the number: the file that holds it does.
+        let files = files_below(&bench.target.roles.data);
+        return in_files(&pods, &files, bench).await;
+    }
+    let visited = visited?;
     let mut recorded = Map::new();
     for (pod, (answers, commands)) in pods.into_iter().zip(visited) {
         bench.commands.extend(commands);
-        let last = answers.last().map_or(Json::Null, count);
+        let last = answers.last().map_or(Json::Null, number);
         recorded.insert(pod, json!({"answers": answers, "last": last}));
+    }
+    Ok(Json::Object(recorded))
+}
+
+/// The number that lies in a file of each pod, as a command prints it.
+async fn in_files(pods: &[String], command: &[String], bench: &mut Bench<'_>) -> Result<Json> {
+    let commands: Vec<_> = pods.iter().map(|pod| bench.exec(pod).args(command)).collect();
+    let outputs = bench.run_all(commands.clone()).await?;
+    let mut recorded = Map::new();
+    for ((pod, command), output) in pods.iter().zip(commands).zip(outputs) {
+        if output.status != 0 {
+            return Err(transient::failed(&command, output).context(advised(
+                "no page and no file is known in which the app tells the number of visits",
+                "say it in hand-in.yaml beside the chart, or with --app FILE: docs/WRITING-LABS.md",
+            )));
+        }
+        let printed = output.stdout;
+        let last = whole(&json!(printed)).or_else(|| number_in_files(&printed));
+        recorded.insert(pod.clone(), json!({"answers": [printed], "last": last}));
     }
     Ok(Json::Object(recorded))
 }
@@ -180,14 +226,7 @@ fn counts(step: &Visit, path: &str) -> bool {
 
 /// The count in an answer: a whole number that is all of it, or the `visits` of a JSON object.
 fn count(answer: &Json) -> Json {
-    let number = match answer.get("visits").unwrap_or(answer) {
-        Json::String(text) => {
-            let digits = Some(text.trim()).filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
-            digits.and_then(|digits| digits.parse::<u64>().ok())
-        }
-        number => number.as_u64(),
-    };
-    number.map_or(Json::Null, Json::from)
+    whole(answer.get("visits").unwrap_or(answer)).map_or(Json::Null, Json::from)
 }
 
 #[cfg(test)]
