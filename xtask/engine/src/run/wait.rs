@@ -71,6 +71,10 @@ impl Wait<'_> {
                 return Ok(());
             }
             if let Some(stuck) = act.and_then(|act| hopeless(timeline, act)) {
+                // It may have come after the condition was judged, and be what was waited for.
+                if condition() == Ok(true) {
+                    continue;
+                }
                 timeline.ledger.cluster(since, Instant::now());
                 let (awaited, seen) = (what.to_owned(), seen(timeline, last_seen()));
                 return Err(Failure::from(Why::Hopeless { awaited, stuck, seen }).into());
@@ -252,6 +256,21 @@ mod tests {
         assert!(!hopeless(&in_vain(&timeline, mended).await));
         timeline.applied(Kind::Pod, crashing());
         assert!(hopeless(&in_vain(&timeline, mended).await));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_hopeless_may_be_what_was_waited_for() {
+        let timeline = Timeline::begin();
+        let waiting = json!({"waiting": {"reason": "ImagePullBackOff", "message": "nope"}});
+        timeline.applied(Kind::Pod, pod("counter-0", json!({"containerStatuses": [{"state": waiting}]})));
+        // Judged before it came, and again after.
+        let judged = std::cell::Cell::new(0);
+        let condition = || {
+            judged.set(judged.get() + 1);
+            Ok(judged.get() > 1)
+        };
+        let wait = wait(&timeline, "an image that isn't there", timeline.started());
+        assert!(wait.until(condition, String::new).await.is_ok());
     }
 
     #[tokio::test(start_paused = true)]
