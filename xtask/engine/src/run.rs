@@ -428,6 +428,7 @@ experiments:
             values: Values::new(),
             always: Settings::default(),
             adapts: None,
+            page: None,
             folder: dir.path().into(),
             refreshes: false,
         };

@@ -7,6 +7,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use serde_json::Value as Json;
 
 use crate::evidence::Paths;
+use crate::evidence::grade::HandedIn;
 use crate::image::Image;
 use crate::lab::Lab;
 use crate::lab::release::{Release, merge};
@@ -51,6 +52,8 @@ pub struct Subject {
     pub always: Settings,
     /// Whose images it runs with, where it is somebody else's and is adapted to the cluster.
     pub adapts: Option<ImageOf>,
+    /// The page that was handed in with it, where somebody looked for one.
+    pub page: Option<HandedIn>,
     /// Where its evidence goes.
     pub folder: PathBuf,
     /// Whether its evidence may take the place of what is committed.
@@ -71,6 +74,7 @@ impl Subject {
             values: values_of(args.run.values.as_deref())?,
             always: Settings::default(),
             adapts: lab.foreign.then_some(ImageOf::Auto),
+            page: None,
             folder: workspace.lab.clone(),
             refreshes: lab.kept && !lab.foreign && !args.check,
             lab,
@@ -84,7 +88,7 @@ impl Subject {
     pub fn named(name: &str, lab: Lab, only: &[String], values: Values, folder: &Path) -> Self {
         let folder = folder.join(name);
         let (name, only, always) = (Some(name.to_owned()), only.to_vec(), Settings::default());
-        Self { name, lab, only, values, always, adapts: None, folder, refreshes: false }
+        Self { name, lab, only, values, always, adapts: None, page: None, folder, refreshes: false }
     }
 
     /// The experiments that are run.
