@@ -42,8 +42,10 @@ const GRADE_EXAMPLES: &str = concat!(
 Examples:
   cargo xtask grade green/chart red/chart        two charts, and what each of them earns
   cargo xtask grade --keep */chart               thirty, and the cluster for the next ones
-  cargo xtask grade counter-0.1.0.tgz --only identity
+  cargo xtask grade counter-0.1.0.tgz --only identity,updates
   cargo xtask grade chart --image-of app:1.0=app.tar     the app's own image, from an archive
+  cargo xtask grade green/chart --page green/REPORT.md
+                                                 concepts and documentation, from a page of another name
 
 Each chart's evidence is in target/lab/grade/NAME, in report.html first of all.
 
@@ -169,6 +171,10 @@ pub struct GradeArgs {
     /// CEL expression over `answer`; `file`, where no path reads.
     #[arg(long, value_name = "FILE")]
     pub app: Option<PathBuf>,
+    /// The page that was handed in with the chart, for concepts and documentation. When left out: STATEFULSET.md, in any
+    /// case, in the chart's folder, in up to three folders above it, or in `docs` of one of these.
+    #[arg(long, value_name = "FILE")]
+    pub page: Option<PathBuf>,
     #[command(flatten)]
     pub run: RunArgs,
 }
@@ -191,6 +197,22 @@ fn image_of(given: &str) -> Result<ImageOfArg, String> {
     ImageOf::from_str(given, false)
         .map(ImageOfArg::Whose)
         .map_err(|_| "it is none of `chart`, `stand-in`, `auto` and NAME=ARCHIVE".to_owned())
+}
+
+impl GradeArgs {
+    /// What clap can't see: a page belongs to one chart.
+    ///
+    /// # Errors
+    /// [`BadInput`] when it was given with several.
+    pub fn sound(&self) -> Result<()> {
+        if self.page.is_none() || self.charts.len() == 1 {
+            return Ok(());
+        }
+        Err(BadInput("--page is for one chart".to_owned())).context(advised(
+            format!("a page can't belong to {} charts", self.charts.len()),
+            "grade them one by one with --page, or put each page beside its chart as STATEFULSET.md",
+        ))
+    }
 }
 
 /// Whose images run.
@@ -440,5 +462,16 @@ mod tests {
         let error = args("xtask lab --cluster context:a --image a.tar").unwrap_err().to_string();
         assert!(error.contains("can't be loaded into the cluster of context a"), "{error}");
         assert!("context:".parse::<ClusterArg>().is_err() && "k3d".parse::<ClusterArg>().is_err());
+    }
+
+    #[test]
+    fn a_page_belongs_to_one_chart() {
+        let args = |line: &str| match Cli::parse_from(line.split(' ')).command {
+            Subcommands::Grade(args) => args.sound(),
+            other => panic!("{other:?}"),
+        };
+        assert!(args("xtask grade a --page a.md").is_ok() && args("xtask grade a b").is_ok());
+        let error = args("xtask grade a b --page a.md").unwrap_err();
+        assert!(error.chain().any(|cause| cause.is::<BadInput>()), "{error:?}");
     }
 }

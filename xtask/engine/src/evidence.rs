@@ -27,7 +27,7 @@ use anyhow::{Context, Result};
 use similar::TextDiff;
 
 use self::block::{Selector, Source};
-use self::grade::{Grade, Headings, Outcome};
+use self::grade::{Grade, HandedIn, Headings, Outcome};
 use self::page::{Fault, Page};
 use self::stale::{Mark, Place};
 use crate::lab::Lab;
@@ -43,7 +43,14 @@ use model::text::printable;
 /// committed only for [`Keep::Committed`], and only where the redacted evidence differs from what is there.
 ///
 /// Faults of the page don't fail the write: the run is kept, and `cargo xtask docs` renders it once they are mended.
-pub(crate) fn write(paths: &Paths, lab: &LabSpec, record: Record, keep: Keep) -> Result<Written> {
+/// With somebody else's chart another page may count, `handed_in`, which nothing is written into.
+pub(crate) fn write(
+    paths: &Paths,
+    lab: &LabSpec,
+    record: Record,
+    keep: Keep,
+    handed_in: Option<&HandedIn>,
+) -> Result<Written> {
     let folder = match keep {
         Keep::Committed => Folder::committed(paths),
         Keep::Target => Folder::target(paths),
@@ -62,11 +69,12 @@ pub(crate) fn write(paths: &Paths, lab: &LabSpec, record: Record, keep: Keep) ->
     }
     let rendering = Rendering::of(&folder, lab, shown)?;
     rendering.put(&folder, &mut files)?;
-    let headings = (!paths.foreign).then_some(&rendering.headings);
-    let grade = grade::grade(lab, &record, headings);
+    let own = rendering.parsed.as_ref().filter(|_| !paths.foreign).map(|_| &rendering.headings);
+    let grade = grade::grade(lab, &record, handed_in.map_or(own, |page| Some(&page.headings)));
 
     let target = Folder::target(paths);
-    let summary = summary::Summary::of(lab, &record, &grade);
+    let page = handed_in.map(|page| page.says.clone()).unwrap_or_default();
+    let summary = summary::Summary { page, ..summary::Summary::of(lab, &record, &grade) };
     target.put("report.html", &report::document(&record, &summary)?, &mut files)?;
     target.put("report.json", &json(&summary)?, &mut files)?;
     target.put("junit.xml", &junit::document(&record)?, &mut files)?;

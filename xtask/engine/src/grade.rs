@@ -2,11 +2,13 @@
 
 mod names;
 mod verdict;
+mod page;
 mod table;
 
 use anyhow::Result;
 use serde_json::json;
 
+use self::page::Place;
 use self::verdict::Verdict;
 use crate::cluster::full_name;
 use crate::evidence::grade::Outcome;
@@ -21,11 +23,15 @@ use machine::paint::Paint;
 use machine::print;
 use machine::workspace::Workspace;
 
-/// The charts that the command line names, each under a name of its own.
+/// The page of this repository.
+const OURS: &str = "docs/STATEFULSET.md";
+
+/// The charts that the command line names, each under a name of its own and with the page that came with it.
 ///
 /// # Errors
-/// A lab that makes no sense, an experiment or a chart that isn't there, a chart named twice.
+/// A lab that makes no sense, an experiment or a chart that isn't there, a chart named twice, a page that can't be read.
 pub(crate) fn subjects(workspace: &Workspace, args: &GradeArgs) -> Result<Vec<Subject>> {
+    args.sound()?;
     let hand_in = workspace.root.join(HAND_IN);
     let lab = Lab::of(workspace, Some(args.run.lab.as_deref().unwrap_or(&hand_in)))?;
     lab.choose(&args.run.only)?;
@@ -37,11 +43,14 @@ pub(crate) fn subjects(workspace: &Workspace, args: &GradeArgs) -> Result<Vec<Su
     let app = app.map_err(|error| BadInput(format!("{error:#}")))?;
     named
         .map(|(name, chart)| {
+            let place = Place { chart, named: args.page.as_deref(), ours: workspace.root.join(OURS) };
+            let page = page::handed_in(&lab.spec, &place, |path| workspace.display(path).to_string())?;
             let lab = lab.with_chart(chart)?;
             let subject = Subject::named(&name, lab, &args.run.only, values.clone(), &folder);
             Ok(Subject {
                 adapts: Some(whose),
                 app: app.clone(),
+                page,
                 given: given.clone(),
                 stays: stays(&args.run),
                 ..subject

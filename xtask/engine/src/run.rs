@@ -435,6 +435,7 @@ experiments:
             app: None,
             given: Vec::new(),
             stays: false,
+            page: None,
             folder: dir.path().into(),
             refreshes: false,
         };

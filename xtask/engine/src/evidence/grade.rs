@@ -7,9 +7,28 @@ use serde::Serialize;
 use model::record::{Record, Verdict};
 use model::spec::LabSpec;
 
-/// What is wrong with each heading of the page, if anything; a heading that is not in here is not on the page.
-/// Keys are lower-case.
-pub(crate) type Headings = BTreeMap<String, Option<String>>;
+/// What was found under each heading of the page; a heading that is not in here is not on the page. Keys are lower-case.
+pub(crate) type Headings = BTreeMap<String, Under>;
+
+/// What was found under a heading.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Under {
+    /// Something, and nothing is wrong with it.
+    Sound,
+    /// What is wrong.
+    Fault(String),
+    /// It was not judged, and why: it is left to a person.
+    Unread(String),
+}
+
+/// The page that came with somebody else's chart, judged.
+#[derive(Debug, Clone)]
+pub struct HandedIn {
+    /// Which page it is, and what its points come to; else why there is none, or none that was read.
+    pub says: Vec<String>,
+    /// What was found of each part that is asked for.
+    pub(crate) headings: Headings,
+}
 
 /// Points of a run against the whole rubric of its lab.
 ///
@@ -57,7 +76,7 @@ pub struct Grade {
     pub points: f64,
     /// Points that could be earned.
     pub of: f64,
-    /// Points that this run did not touch: of experiments left out, or of a page nobody looked at.
+    /// Points that this run did not touch: of experiments left out, or of a page, or a part of one, that is left to a person.
     pub not_run: f64,
     /// The lines of the rubric.
     pub criteria: Vec<CriterionGrade>,
@@ -146,7 +165,7 @@ pub enum Standing {
     NotJudged,
     /// It does not apply here, and counts neither way.
     Skipped,
-    /// The experiment, or the page, was not part of the run.
+    /// The experiment, or the page, was not part of the run; or it is left to a person.
     NotRun,
 }
 
@@ -181,8 +200,9 @@ fn heading_item(heading: &str, share: f64, headings: Option<&Headings>) -> Item 
     let (standing, why) = match headings.map(|headings| headings.get(&heading.to_lowercase())) {
         None => (Standing::NotRun, Some("the page is not part of this run".to_owned())),
         Some(None) => (Standing::Lost, Some("the page has no such heading".to_owned())),
-        Some(Some(None)) => (Standing::Earned, None),
-        Some(Some(fault)) => (Standing::Lost, fault.clone()),
+        Some(Some(Under::Sound)) => (Standing::Earned, None),
+        Some(Some(Under::Fault(why))) => (Standing::Lost, Some(why.clone())),
+        Some(Some(Under::Unread(why))) => (Standing::NotRun, Some(why.clone())),
     };
     Item {
         kind: ItemKind::Heading,
@@ -224,7 +244,7 @@ mod tests {
     use super::*;
 
     fn headings(names: &[&str]) -> Headings {
-        names.iter().map(|name| (name.to_lowercase(), None)).collect()
+        names.iter().map(|name| (name.to_lowercase(), Under::Sound)).collect()
     }
 
     #[test]
@@ -258,8 +278,17 @@ mod tests {
     fn a_heading_with_a_faulty_block_earns_nothing() {
         let (lab, record) = fixture::passing();
         let mut headings = headings(&["Overview", "Persistence test", "Network identity"]);
-        headings.insert("overview".to_owned(), Some("block edited by hand".to_owned()));
+        headings.insert("overview".to_owned(), Under::Fault("block edited by hand".to_owned()));
         assert_eq!(grade(&lab, &record, &headings).points, 6.0);
+    }
+
+    #[test]
+    fn a_heading_that_is_left_to_a_person_earns_and_loses_nothing() {
+        let (lab, record) = fixture::passing();
+        let mut headings = headings(&["Overview", "Persistence test", "Network identity"]);
+        headings.insert("overview".to_owned(), Under::Unread("a picture".to_owned()));
+        let grade = grade(&lab, &record, &headings);
+        assert_eq!((grade.points, grade.not_run, grade.of), (6.0, 0.5, 6.5));
     }
 
     #[test]

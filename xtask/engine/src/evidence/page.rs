@@ -13,7 +13,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 
 use super::block::Selector;
-use super::grade::Headings;
+use super::grade::{Headings, Under};
 use machine::digest::sha256;
 use model::record::Record;
 use model::spec::{LabSpec, Step};
@@ -137,12 +137,14 @@ impl Page {
             let within = |line: usize| (heading.line..end).contains(&line);
             let filled = self.headings.iter().any(|other| within(other.line) && other.filled);
             let fault = faults.iter().find(|fault| within(fault.line));
-            let why = match fault {
-                Some(fault) => Some(format!("{}:{}: {}", fault.path, fault.line, fault.what)),
-                None if !filled => Some(format!("{}:{}: nothing stands under it", self.path, heading.line)),
-                None => None,
+            let under = match fault {
+                Some(fault) => Under::Fault(format!("{}:{}: {}", fault.path, fault.line, fault.what)),
+                None if !filled => {
+                    Under::Fault(format!("{}:{}: nothing stands under it", self.path, heading.line))
+                }
+                None => Under::Sound,
             };
-            found.entry(heading.text.to_lowercase()).or_insert(why);
+            found.entry(heading.text.to_lowercase()).or_insert(under);
         }
         found
     }
@@ -498,10 +500,14 @@ mod tests {
         let edited = filled().replacen("shows run dns/lookups: 7", "shows run dns/lookups: 8", 1);
         let page = parse(&(edited + "\n## Empty ##\n\n### Also empty\n"));
         let headings = page.headings(&page.faults(&lab, None));
-        assert_eq!(headings["overview"], None);
-        assert_eq!(headings["persistence test"], None);
-        assert!(headings["network identity"].as_ref().unwrap().contains("edited by hand"));
-        assert!(headings["empty"].as_ref().unwrap().contains("nothing stands under it"));
+        let fault = |heading: &str| match &headings[heading] {
+            Under::Fault(fault) => fault.as_str(),
+            _ => "",
+        };
+        assert_eq!(headings["overview"], Under::Sound);
+        assert_eq!(headings["persistence test"], Under::Sound);
+        assert!(fault("network identity").contains("edited by hand"));
+        assert!(fault("empty").contains("nothing stands under it"));
         assert!(!headings.contains_key("lookups"));
     }
 }

@@ -33,6 +33,9 @@ pub struct Summary {
     pub broke: Option<failure::Failure>,
     /// The points.
     pub grade: Grade,
+    /// Which page was handed in with the chart and what its points come to, or why none was judged.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub page: Vec<String>,
     /// What was changed of the chart's objects so that the cluster takes them.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub adapted: Vec<String>,
@@ -142,6 +145,7 @@ impl Summary {
             duration_ms: record.duration_ms,
             broke: record.broke.clone(),
             grade: grade.clone(),
+            page: Vec::new(),
             adapted: adapted(record),
             also: record.also.clone(),
             causes: causes(&failures),

@@ -1,5 +1,6 @@
 //! A run written to a folder, rendered again, checked and compared.
 
+use super::grade::Under;
 use super::*;
 
 struct Tree {
@@ -32,7 +33,7 @@ fn tree() -> Tree {
 
 impl Tree {
     fn write(&self, record: &Record, keep: Keep) -> Written {
-        write(&self.paths, &self.lab, record.clone(), keep).unwrap()
+        write(&self.paths, &self.lab, record.clone(), keep, None).unwrap()
     }
 
     fn written(&self) -> Written {
@@ -268,4 +269,37 @@ fn a_lab_that_is_called_as_a_page_of_something_else_leaves_that_page_alone() {
     };
     assert_eq!(page("nix"), None);
     assert_eq!(page("small"), Some(docs.join("SMALL.md")));
+}
+
+#[test]
+fn the_page_that_was_handed_in_with_a_chart_counts_and_is_named() {
+    let tree = tree();
+    let paths = Paths { page: None, foreign: true, ..tree.paths.clone() };
+    let written = |handed_in: Option<&HandedIn>| {
+        write(&paths, &tree.lab, tree.record.clone(), Keep::Target, handed_in).unwrap().grade
+    };
+    assert_eq!((written(None).points, written(None).not_run), (5.0, 1.5));
+    let under = [
+        ("overview", Under::Sound),
+        ("persistence test", Under::Fault("line 7: no".to_owned())),
+        ("network identity", Under::Unread("a picture".to_owned())),
+    ];
+    let headings = under.map(|(heading, under)| (heading.to_owned(), under)).into();
+    let page = HandedIn { says: vec!["theirs/STATEFULSET.md".to_owned()], headings };
+    let grade = written(Some(&page));
+    assert_eq!((grade.points, grade.not_run, grade.of), (5.5, 0.5, 6.5));
+    let report = tree.read("target/lab/report.html");
+    assert!(
+        report.contains("theirs/STATEFULSET.md") || report.contains("theirs&#x2f;STATEFULSET.md"),
+        "{report}"
+    );
+    assert!(report.contains("line 7: no"));
+}
+
+#[test]
+fn a_lab_without_a_page_loses_no_points_for_one() {
+    let tree = tree();
+    let paths = Paths { page: None, ..tree.paths.clone() };
+    let grade = write(&paths, &tree.lab, tree.record.clone(), Keep::Target, None).unwrap().grade;
+    assert_eq!((grade.points, grade.not_run, grade.of), (5.0, 1.5, 6.5));
 }

@@ -2,8 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
+use super::page;
 use super::verdict::Verdict;
-use crate::evidence::grade::{CriterionGrade, Outcome};
+use crate::evidence::grade::{CriterionGrade, Item, ItemKind, Outcome, Standing};
 use crate::evidence::summary::{Failure, Summary};
 use machine::paint::Paint;
 use machine::workspace::Workspace;
@@ -53,24 +54,63 @@ pub(super) fn text(graded: &[Graded<'_>], workspace: &Workspace, paint: Paint) -
         let mark = if holds { paint.good("✓") } else { paint.bad("✗") };
         out += &format!("{mark} {}\n", line(row));
     }
-    let says_more = |chart: &&Graded<'_>| {
+    for chart in graded {
+        let of_page = of_page(chart.summary);
         let Summary { failures, adapted, also, .. } = chart.summary;
-        !(failures.is_empty() && adapted.is_empty() && also.is_empty())
-    };
-    for chart in graded.iter().filter(says_more) {
+        if failures.is_empty() && adapted.is_empty() && also.is_empty() && of_page.is_empty() {
+            continue;
+        }
         let report = workspace.display(&chart.report);
         out += &format!("\n{}: {report}\n", paint.strong(chart.name));
         for adapted in &chart.summary.adapted {
             out += &format!("  adapted: {}\n", plain(adapted));
         }
-        for line in told(&chart.summary.failures) {
+        for line in told(&chart.summary.failures).into_iter().chain(of_page) {
             out += &format!("  {line}\n");
         }
         if !chart.summary.also.is_empty() {
             out += &format!("  also seen, without points: {}\n", chart.summary.also.join("; "));
         }
     }
-    out
+    out + &of_pages(graded)
+}
+
+/// What is to be said of the page of a chart: which it is, and of each part that earned nothing why.
+fn of_page(summary: &Summary) -> Vec<String> {
+    let parts = summary.grade.criteria.iter().flat_map(|criterion| {
+        let headings = criterion.items.iter().filter(|item| item.kind == ItemKind::Heading);
+        headings.filter_map(move |item| Some((criterion, item, part(item, summary)?)))
+    });
+    let parts: Vec<String> = parts
+        .map(|(criterion, item, why)| format!("{} · {}: {}", criterion.id, item.says, plain(why)))
+        .collect();
+    let which = summary.page.first().filter(|says| *says != page::NONE);
+    let unread = summary.page.len() == 1;
+    which
+        .filter(|_| unread || !parts.is_empty())
+        .map(|says| format!("page: {}", plain(says)))
+        .into_iter()
+        .chain(parts)
+        .collect()
+}
+
+/// Why a part of a page earned nothing, where that is not told of the page as a whole.
+fn part<'a>(item: &'a Item, summary: &Summary) -> Option<&'a str> {
+    let why = item.why.as_deref()?;
+    let left = item.standing == Standing::NotRun
+        && !summary.page.is_empty()
+        && !summary.page.iter().any(|it| it == why);
+    (left || item.standing == Standing::Lost).then_some(why)
+}
+
+/// What is to be said of all pages, once.
+fn of_pages(graded: &[Graded<'_>]) -> String {
+    let says = |at: usize| move |chart: &&Graded<'_>| chart.summary.page.get(at).cloned();
+    let checked = graded.iter().find_map(|chart| says(1)(&chart));
+    let without = graded.iter().filter(|chart| says(0)(chart).is_some_and(|says| says == page::NONE));
+    let without: Vec<&str> = without.map(|chart| chart.name).collect();
+    let none = (!without.is_empty()).then(|| format!("{}: {}", without.join(", "), page::NONE));
+    checked.into_iter().chain(none).map(|line| format!("\n{line}\n")).collect()
 }
 
 /// A line for each failure. What a whole chart fails for is told once, not with every experiment.
@@ -136,6 +176,7 @@ fn points(points: f64, of: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::evidence::grade::{Headings, Under};
     use crate::evidence::{fixture, grade};
     use model::failure::{Ended, Why};
 
@@ -155,6 +196,36 @@ mod tests {
         }
         let graded = [("green", &good), ("red", &bad), ("white", &torn)];
         let graded = graded.map(|(name, summary)| Graded {
+            name,
+            chart: Path::new(name),
+            report: workspace.root.join("target/lab/grade").join(name).join("report.html"),
+            summary,
+        });
+        insta::assert_snapshot!(text(&graded, &workspace, Paint::none()));
+    }
+
+    #[test]
+    fn what_a_page_lacks_is_told_with_its_chart_and_what_that_means_once() {
+        let workspace = Workspace::discover().unwrap();
+        let summary = |under: [Under; 3], page: &[&str]| {
+            let (lab, record) = fixture::passing();
+            let names = ["overview", "persistence test", "network identity"].map(str::to_owned);
+            let headings: Headings = names.into_iter().zip(under).collect();
+            let page = page.iter().map(|says| (*says).to_owned()).collect();
+            Summary { page, ..Summary::of(&lab, &record, &grade::grade(&lab, &record, &headings)) }
+        };
+        let fault = || Under::Fault("line 42: no service is headless".to_owned());
+        let picture = || Under::Unread("line 7: a picture".to_owned());
+        let unread = |why: &str| [(); 3].map(|()| Under::Unread(why.to_owned()));
+        let refused = "x/STATEFULSET.md is not read: it is a link";
+        let cases = [
+            ("all", summary([Under::Sound, Under::Sound, Under::Sound], &["a/STATEFULSET.md", "checked"])),
+            ("some", summary([Under::Sound, picture(), fault()], &["b/STATEFULSET.md", "checked"])),
+            ("link", summary(unread(refused), &[refused])),
+            ("one", summary(unread(page::NONE), &[page::NONE])),
+            ("two", summary(unread(page::NONE), &[page::NONE])),
+        ];
+        let graded = cases.each_ref().map(|(name, summary)| Graded {
             name,
             chart: Path::new(name),
             report: workspace.root.join("target/lab/grade").join(name).join("report.html"),

@@ -68,6 +68,7 @@ impl Journal<'_> {
             &self.subject.lab.spec,
             record.clone(),
             Keep::of(&record, self.whole(&record)),
+            self.subject.page.as_ref(),
         )?;
         Ok(Finding { record, written })
     }

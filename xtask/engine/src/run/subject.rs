@@ -7,6 +7,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use serde_json::Value as Json;
 
 use crate::evidence::Paths;
+use crate::evidence::grade::HandedIn;
 use crate::image::Image;
 use crate::lab::Lab;
 use crate::lab::app::App;
@@ -59,6 +60,8 @@ pub struct Subject {
     pub given: Vec<Image>,
     /// Whether the namespaces of its experiments stay: somebody named them, to look at what is in them.
     pub stays: bool,
+    /// The page that was handed in with it, where somebody looked for one.
+    pub page: Option<HandedIn>,
     /// Where its evidence goes.
     pub folder: PathBuf,
     /// Whether its evidence may take the place of what is committed.
@@ -82,6 +85,7 @@ impl Subject {
             app: None,
             given: Vec::new(),
             stays: stays(&args.run),
+            page: None,
             folder: workspace.lab.clone(),
             refreshes: lab.kept && !lab.foreign && !args.check,
             lab,
@@ -103,6 +107,7 @@ impl Subject {
             always,
             adapts: None,
             app: None,
+            page: None,
             given: Vec::new(),
             stays: false,
             folder,
