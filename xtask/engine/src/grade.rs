@@ -38,7 +38,10 @@ pub(crate) fn subjects(workspace: &Workspace, args: &GradeArgs) -> Result<Vec<Su
     let values = values_of(args.run.values.as_deref())?;
     let folder = workspace.lab.join("grade");
     let named = names::names(&args.charts)?.into_iter().zip(&args.charts);
-    let (whose, given) = images(&args.image_of)?;
+    let whose = args.image_of.iter().rev().find_map(|of| match of {
+        ImageOfArg::Whose(whose) => Some(*whose),
+        ImageOfArg::Of(..) => None,
+    });
     let app = args.app.as_deref().map(App::read).transpose();
     let app = app.map_err(|error| BadInput(format!("{error:#}")))?;
     named
@@ -48,10 +51,9 @@ pub(crate) fn subjects(workspace: &Workspace, args: &GradeArgs) -> Result<Vec<Su
             let lab = lab.with_chart(chart)?;
             let subject = Subject::named(&name, lab, &args.run.only, values.clone(), &folder);
             Ok(Subject {
-                adapts: Some(whose),
+                adapts: Some(whose.unwrap_or(ImageOf::Auto)),
                 app: app.clone(),
                 page,
-                given: given.clone(),
                 stays: stays(&args.run),
                 ..subject
             })
@@ -59,26 +61,26 @@ pub(crate) fn subjects(workspace: &Workspace, args: &GradeArgs) -> Result<Vec<Su
         .collect()
 }
 
-/// Whose images run, and those that were given, each under the name by which charts ask for it.
-fn images(of: &[ImageOfArg]) -> Result<(ImageOf, Vec<Image>)> {
-    let mut whose = ImageOf::Auto;
-    let mut given = Vec::new();
-    for of in of {
-        match of {
-            ImageOfArg::Whose(of) => whose = *of,
-            ImageOfArg::Of(name, archive) => {
-                let image = image::open(archive).map_err(|error| BadInput(format!("{error:#}")))?;
-                if full_name(&image.name) != full_name(name) {
-                    let shown = archive.display();
-                    return Err(
-                        BadInput(format!("{shown} holds the image {}, not {name}", image.name)).into()
-                    );
-                }
-                given.push(image);
-            }
+/// The images that were given, each called as charts call it.
+///
+/// # Errors
+/// An archive that can't be read, or that holds another image.
+pub(crate) fn given(of: &[ImageOfArg]) -> Result<Vec<Image>> {
+    let archives = of.iter().filter_map(|of| match of {
+        ImageOfArg::Whose(_) => None,
+        ImageOfArg::Of(name, archive) => Some((name, archive)),
+    });
+    let opened = archives.map(|(name, archive)| {
+        let image = image::open(archive).map_err(|error| BadInput(format!("{error:#}")))?;
+        let (shown, held) = (archive.display(), &image.name);
+        let other = full_name(held) != full_name(name);
+        if other {
+            Err(BadInput(format!("{shown} holds the image {held}, not {name}")).into())
+        } else {
+            Ok(image)
         }
-    }
-    Ok((whose, given))
+    });
+    opened.collect()
 }
 
 /// The points of every chart and what they lack, and how the program ends.

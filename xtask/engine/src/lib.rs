@@ -40,6 +40,7 @@ use machine::tools;
 use machine::workspace::Workspace;
 use setup::Need;
 
+use crate::image::Image;
 use crate::image::verify_node::{self, Depth};
 use crate::run::course::Course;
 use crate::run::journal::Journal;
@@ -80,7 +81,7 @@ async fn lab(workspace: &Workspace, args: &LabArgs, progress: &Progress) -> Resu
         print::result(if args.list { lab.list() } else { lab.summary() });
         return Ok(Exit::Holds);
     }
-    run(workspace, &args.run, &subjects, progress, |journals, findings| {
+    run(workspace, &args.run, &subjects, &[], progress, |journals, findings| {
         journals[0].conclude(&findings[0], args.check, progress)
     })
     .await
@@ -89,7 +90,8 @@ async fn lab(workspace: &Workspace, args: &LabArgs, progress: &Progress) -> Resu
 /// The lab against the charts of others.
 async fn grade(workspace: &Workspace, args: &GradeArgs, progress: &Progress) -> Result<Exit> {
     let subjects = grade::subjects(workspace, args)?;
-    run(workspace, &args.run, &subjects, progress, |journals, findings| {
+    let given = grade::given(&args.image_of)?;
+    run(workspace, &args.run, &subjects, &given, progress, |journals, findings| {
         let exit = grade::conclude(workspace, args, &subjects, &findings)?;
         if let Some(kept) = journals[0].session.kept(journals[0].course) {
             progress.say(&format!("cluster {kept}"));
@@ -99,11 +101,13 @@ async fn grade(workspace: &Workspace, args: &GradeArgs, progress: &Progress) -> 
     .await
 }
 
-/// The lab against one chart or many, on one cluster. Whatever happens on the way, what was set up is taken down again.
+/// The lab against one chart or many, on one cluster, which is given images that the charts name. Whatever happens on the
+/// way, what was set up is taken down again.
 pub async fn run<T>(
     workspace: &Workspace,
     args: &RunArgs,
     subjects: &[Subject],
+    given: &[Image],
     progress: &Progress,
     conclude: impl FnOnce(&[Journal<'_>], Vec<Finding>) -> Result<T>,
 ) -> Result<T> {
@@ -115,7 +119,7 @@ pub async fn run<T>(
     let environment = interrupt::or(ensure).await?;
     let _alone = installing.map_or_else(|| Lock::of_run(workspace), Ok)?;
 
-    let session = Session::begin(workspace, &environment, args).await;
+    let session = Session::begin(workspace, &environment, args, given).await;
     let mut course = Course::default();
     let ran = interrupt::or(course.run(&session, subjects, progress)).await;
     let (session, course) = (&session, &course);

@@ -433,7 +433,6 @@ experiments:
             always: Settings::default(),
             adapts: None,
             app: None,
-            given: Vec::new(),
             stays: false,
             page: None,
             folder: dir.path().into(),

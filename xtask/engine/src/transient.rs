@@ -115,6 +115,17 @@ pub(crate) fn failed(command: &Command, output: Output) -> anyhow::Error {
     }
 }
 
+/// What commands printed, when all of them ended with a status.
+///
+/// # Errors
+/// The first that ended with another.
+pub(crate) fn ended(commands: &[Command], outputs: Vec<Output>, status: i32) -> Result<Vec<Output>> {
+    match commands.iter().zip(&outputs).find(|(_, output)| output.status != status) {
+        Some((command, output)) => Err(failed(command, output.clone())),
+        None => Ok(outputs),
+    }
+}
+
 /// Whether a tool failed because of its connection to the API server, or because that had too much to do.
 fn broke(output: &Output) -> bool {
     /// In the words of `kubectl` and of the libraries below it and Helm.

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value as Json};
 
-pub(crate) use model::condition::{condition, crashing, fits, going, ready, text, waiting};
+pub(crate) use model::condition::{condition, crashing, fits, going, hook, ready, text, waiting};
 
 /// Where objects come from: a rule may only speak of what that can show.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -20,6 +20,11 @@ pub fn going(object: &Json) -> bool {
     object.pointer("/metadata/deletionTimestamp").is_some()
 }
 
+/// The moments at which Helm runs an object, where it is a hook: <https://helm.sh/docs/topics/charts_hooks/>.
+pub fn hook(object: &Json) -> Option<&str> {
+    object.pointer("/metadata/annotations/helm.sh~1hook").and_then(Json::as_str)
+}
+
 /// A condition of an object's status, by its type.
 pub fn condition<'a>(object: &'a Json, kind: &str) -> Option<&'a Json> {
     let conditions = object.pointer("/status/conditions").and_then(Json::as_array)?;

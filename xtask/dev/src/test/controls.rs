@@ -105,7 +105,8 @@ pub(super) async fn run(
     let subjects = controls.iter().map(|(lab, control)| subject(lab, control, &folder));
     let subjects: Vec<Subject> = subjects.collect::<Result<_>>()?;
     let args = RunArgs { keep: true, setup, ..RunArgs::default() };
-    let findings = engine::run(workspace, &args, &subjects, progress, |_, findings| Ok(findings)).await?;
+    let findings =
+        engine::run(workspace, &args, &subjects, &[], progress, |_, findings| Ok(findings)).await?;
     let judged = controls.iter().zip(&findings);
     Ok(judged.map(|((_, control), finding)| (control.id.clone(), judge(control, finding))).collect())
 }

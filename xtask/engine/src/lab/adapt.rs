@@ -10,11 +10,12 @@ use serde_json::{Value as Json, json};
 
 use super::changes::{app, pod_spec, workload};
 use super::target::{ANYWHERE, data};
+use model::condition;
 
 /// What a container may ask for: fifty pods fit on a node with two cores.
 const REQUESTS: [(&str, &str); 2] = [("cpu", "10m"), ("memory", "16Mi")];
 /// Probes, and the path of the counter that answers each.
-const PROBES: [(&str, &str); 3] =
+pub(super) const PROBES: [(&str, &str); 3] =
     [("startupProbe", "/healthz"), ("livenessProbe", "/healthz"), ("readinessProbe", "/readyz")];
 /// Seconds that a pod may take to stop.
 const GRACE_S: u64 = 5;
@@ -117,7 +118,7 @@ fn service(object: &mut Json, told: &mut Told) {
 }
 
 fn pods(object: &mut Json, to: &Adapt, image_of_the_app: &str, told: &mut Told) {
-    let hook = object.pointer("/metadata/annotations/helm.sh~1hook").is_some();
+    let hook = condition::hook(object).is_some();
     let lives = !hook && object["kind"] != "Job" && object["kind"] != "CronJob";
     // The pods of a Deployment share a claim, and of counters only one writes to it.
     let of_set = object["kind"] == "StatefulSet";

@@ -2,6 +2,8 @@
 
 use serde_json::Value as Json;
 
+use model::condition::hook;
+
 type Is = fn(&Json) -> bool;
 
 /// What there may be, and how one sees it in an object.
@@ -71,10 +73,6 @@ fn of_pods(object: &Json, is: Is) -> bool {
 fn of_containers(object: &Json, is: Is) -> bool {
     let containers = of_set(object, "template")["spec"]["containers"].as_array();
     containers.is_some_and(|containers| containers.iter().any(is))
-}
-
-fn hook(object: &Json) -> Option<&str> {
-    object.pointer("/metadata/annotations/helm.sh~1hook").and_then(Json::as_str)
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value as Json, json};
 
 use super::adapt::{Adapt, adapt};
+use model::condition;
 use model::field;
 use model::settings::Wanted;
 
@@ -78,10 +79,12 @@ pub(crate) fn has(objects: &[Json], Wanted { field, value }: &Wanted) -> Option<
     }
 }
 
-/// The workload of a chart: its set, or else its Deployment.
+/// The workloads whose roles are known, in the order in which one is taken for that of a chart.
+pub(super) const WORKLOADS: [&str; 2] = ["StatefulSet", "Deployment"];
+
+/// The workload of a chart.
 pub(crate) fn workload(objects: &[Json]) -> Option<&Json> {
-    let of = |kind: &str| objects.iter().find(|object| object["kind"] == kind);
-    of("StatefulSet").or_else(|| of("Deployment"))
+    WORKLOADS.iter().find_map(|kind| objects.iter().find(|object| object["kind"] == **kind))
 }
 
 /// What the pods of an object are made of; its own, where it is a pod.
@@ -129,8 +132,7 @@ fn pointer(field: &str) -> String {
 fn hooks(objects: &[Json]) -> bool {
     let of = |when: &str| {
         objects.iter().any(|object| {
-            let hook = object.pointer("/metadata/annotations/helm.sh~1hook").and_then(Json::as_str);
-            hook.is_some_and(|hook| hook.split(',').any(|word| word.trim() == when))
+            condition::hook(object).is_some_and(|hook| hook.split(',').any(|word| word.trim() == when))
         })
     };
     of("pre-install") && of("post-install")

@@ -2,13 +2,10 @@
 
 use std::path::Path;
 
-use serde_json::Value as Json;
-
-/// The template that an object was rendered from.
+/// The template that an object of a kind was rendered from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Source {
     kind: String,
-    name: String,
     /// Below the chart's folder.
     file: String,
 }
@@ -18,17 +15,15 @@ const MOST: usize = 3;
 
 /// Reads what `helm template` says above each object: `# Source: chart/templates/set.yaml`.
 pub(crate) fn sources(rendered: &str) -> Vec<Source> {
-    let mut found = Vec::new();
-    for document in rendered.split("\n---") {
-        let file = document.lines().find_map(|line| line.strip_prefix("# Source: ")?.split_once('/'));
-        let Some((_, file)) = file else { continue };
-        let Ok(object) = serde_saphyr::from_str::<Json>(document.trim_start_matches("---")) else { continue };
-        let text = |of: &Json| of.as_str().unwrap_or_default().to_owned();
-        found.push(Source {
-            kind: text(&object["kind"]),
-            name: text(&object["metadata"]["name"]),
-            file: file.trim_end().to_owned(),
-        });
+    let (mut found, mut file) = (Vec::new(), "");
+    for line in rendered.lines() {
+        if let Some((_, below)) = line.strip_prefix("# Source: ").and_then(|source| source.split_once('/')) {
+            file = below.trim_end();
+        } else if let Some(kind) = line.strip_prefix("kind:") {
+            // Only an object's own kind begins a line.
+            let kind = kind.trim().trim_matches(['"', '\'']);
+            found.push(Source { kind: kind.to_owned(), file: file.to_owned() });
+        }
     }
     found
 }
@@ -42,7 +37,7 @@ pub(crate) fn places(chart: &Path, sources: &[Source], look_at: &[String]) -> Ve
         for source in sources.iter().filter(|source| source.kind == kind).take(MOST) {
             // In an archive nobody counts lines.
             let place = match std::fs::read_to_string(chart.join(&source.file)) {
-                Ok(template) => match line_of(&template, source, key) {
+                Ok(template) => match line_of(&template, kind, key) {
                     Some(line) => format!("{}:{line} ({key})", source.file),
                     None => format!("{} (no {key})", source.file),
                 },
@@ -58,9 +53,9 @@ pub(crate) fn places(chart: &Path, sources: &[Source], look_at: &[String]) -> Ve
 
 /// The line on which a template has a key, counted from one. Where a file holds several objects, it is looked for below
 /// the kind of this one.
-fn line_of(template: &str, Source { kind, .. }: &Source, key: &str) -> Option<usize> {
+fn line_of(template: &str, kind: &str, key: &str) -> Option<usize> {
     let is = |line: &str, key: &str| line.trim_start_matches([' ', '-']).starts_with(&format!("{key}:"));
-    let begins = template.lines().position(|line| is(line, "kind") && line.contains(kind.as_str()));
+    let begins = template.lines().position(|line| is(line, "kind") && line.contains(kind));
     let mut lines = template.lines().enumerate().skip(begins.unwrap_or(0));
     if key == "kind" {
         return begins.map(|line| line + 1);

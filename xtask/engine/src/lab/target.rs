@@ -3,8 +3,9 @@
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value as Json;
 
+use crate::lab::adapt::PROBES;
 use crate::lab::app::App;
-use crate::lab::changes::app;
+use crate::lab::changes::{WORKLOADS, app, workload};
 use crate::lab::places::{self, Source, sources};
 use crate::lab::release::Release;
 use machine::command::Command;
@@ -17,9 +18,6 @@ const MOST_REPLICAS: i64 = 100;
 
 /// A folder that every container has and may write to. What lies there goes with the pod.
 pub(super) const ANYWHERE: &str = "/dev/shm";
-
-/// The workloads whose roles are known, in the order in which one is taken for that of the target.
-const WORKLOADS: [&str; 2] = ["StatefulSet", "Deployment"];
 
 /// A release, and the roles its objects play.
 #[derive(Debug, Clone)]
@@ -162,15 +160,9 @@ impl Target {
 
 /// Whether a probe of the app asks for a path.
 fn probes_ask_for(workload: Option<&Json>, path: &str) -> bool {
-    const PROBES: [&str; 3] = ["startupProbe", "livenessProbe", "readinessProbe"];
     let app = workload.and_then(app);
-    let asks = |probe| app?.get(probe)?.pointer("/httpGet/path")?.as_str();
-    PROBES.into_iter().any(|probe| asks(probe) == Some(path))
-}
-
-/// The workload that is taken for that of the target.
-fn workload(objects: &[Json]) -> Option<&Json> {
-    WORKLOADS.iter().find_map(|kind| of_kind(objects, kind).next())
+    let asks = |probe: &str| app?.get(probe)?.pointer("/httpGet/path")?.as_str();
+    PROBES.iter().any(|(probe, _)| asks(probe) == Some(path))
 }
 
 /// The names of what a chart renders, by the role it plays; of each kind the first.

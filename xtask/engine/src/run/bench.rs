@@ -151,6 +151,15 @@ impl Bench<'_> {
         outputs.pop().context("one command has one output")
     }
 
+    /// Runs tools side by side that have to end with a status, and returns what they printed.
+    ///
+    /// # Errors
+    /// As [`Bench::run_all`], and when one ends otherwise.
+    pub(crate) async fn run_all_to(&mut self, commands: Vec<Command>, status: i32) -> Result<Vec<Output>> {
+        let outputs = self.run_all(commands.clone()).await?;
+        transient::ended(&commands, outputs, status)
+    }
+
     /// Runs tools side by side and keeps what they printed in the order given, also when that is cut short.
     ///
     /// # Errors

@@ -12,6 +12,7 @@ use tokio::sync::Notify;
 
 use crate::run::namespaces::Namespaces;
 use crate::transient;
+use model::condition;
 use model::spec::{Experiment, Step};
 
 /// What pods ask a node for.
@@ -43,8 +44,7 @@ impl Ask {
 
     fn of_object(object: &Json, most: i64) -> Self {
         // `helm test` alone makes these.
-        let hook = object.pointer("/metadata/annotations/helm.sh~1hook").and_then(Json::as_str);
-        if hook.is_some_and(|hook| hook.starts_with("test")) {
+        if condition::hook(object).is_some_and(|hook| hook.starts_with("test")) {
             return Self::default();
         }
         let count = |pointer| object.pointer(pointer).and_then(Json::as_i64).unwrap_or(1);

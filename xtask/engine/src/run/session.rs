@@ -34,6 +34,8 @@ pub struct Session<'a> {
     pub workspace: &'a Workspace,
     /// How it was asked for.
     pub args: &'a RunArgs,
+    /// Images that charts name and that were given in archives.
+    given: &'a [Image],
     /// When it began.
     pub started: Instant,
     /// The same moment by the calendar.
@@ -45,10 +47,15 @@ pub struct Session<'a> {
 
 impl<'a> Session<'a> {
     /// Begins a run.
-    pub async fn begin(workspace: &'a Workspace, environment: &'a Environment, args: &'a RunArgs) -> Self {
+    pub async fn begin(
+        workspace: &'a Workspace,
+        environment: &'a Environment,
+        args: &'a RunArgs,
+        given: &'a [Image],
+    ) -> Self {
         let revision = revision(workspace).await;
         let (started, started_at) = (Instant::now(), OffsetDateTime::now_utc());
-        Self { workspace, args, started, started_at, environment, revision }
+        Self { workspace, args, given, started, started_at, environment, revision }
     }
 
     /// Builds the image, or takes the one that was given. `None` for a cluster of the user's: no image can be loaded
@@ -117,13 +124,12 @@ impl<'a> Session<'a> {
         let flags = cluster.helm_upgrade_flags();
         let around = Around { root: &self.workspace.root, access: &access, flags, owner: owner.as_ref() };
         let targets = async {
-            // Before the node is asked what it has. Every chart is given the same.
-            let images = subjects.first().map_or(&[][..], |subject| &subject.given);
-            for image in images {
+            // Before the node is asked what it has.
+            for image in self.given {
                 load(image).await?;
             }
             let node = match subjects.iter().any(|subject| subject.adapts.is_some()) {
-                true => Some(Node::of(cluster, &access.client, image, images).await?),
+                true => Some(Node::of(cluster, &access.client, image, self.given).await?),
                 false => None,
             };
             let (node, around) = (&node, &around);

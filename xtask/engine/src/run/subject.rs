@@ -56,8 +56,6 @@ pub struct Subject {
     pub adapts: Option<ImageOf>,
     /// The words of its app, where whoever grades it said them.
     pub app: Option<App>,
-    /// Images that it names and that were given in archives.
-    pub given: Vec<Image>,
     /// Whether the namespaces of its experiments stay: somebody named them, to look at what is in them.
     pub stays: bool,
     /// The page that was handed in with it, where somebody looked for one.
@@ -83,7 +81,6 @@ impl Subject {
             always: Settings::default(),
             adapts: lab.foreign.then_some(ImageOf::Auto),
             app: None,
-            given: Vec::new(),
             stays: stays(&args.run),
             page: None,
             folder: workspace.lab.clone(),
@@ -108,7 +105,6 @@ impl Subject {
             adapts: None,
             app: None,
             page: None,
-            given: Vec::new(),
             stays: false,
             folder,
             refreshes: false,

@@ -47,7 +47,29 @@ fn emptied(objects: &Objects, claim: &Json, pod: &Json) -> [String; 2] {
     ]
 }
 
-const LOSES: &str = "all that is on this volume, for good";
+/// A pod that crashes on data which was there before its set, or before itself; `log` would speak of what.
+fn on_old_data(
+    objects: &Objects,
+    (pod, claim): (&Json, &Json),
+    since: &Json,
+    says: String,
+    log: &str,
+) -> Case {
+    Case::of(called(pod), says)
+        .seen(format!(
+            "{} was made at {}, {} at {}",
+            called(claim),
+            made_at(claim),
+            called(since),
+            made_at(since)
+        ))
+        .mend(emptied(objects, claim, pod))
+        .costs("all that is on this volume, for good")
+        .question(format!(
+            "does its log speak of {log}? {}",
+            objects.kubectl(&format!("logs {} --previous", name(pod)))
+        ))
+}
 
 pub(super) const REINSTALLED_ON_OLD_DATA: Rule = Rule {
     id: "reinstalled-on-old-data",
@@ -66,15 +88,8 @@ pub(super) const REINSTALLED_ON_OLD_DATA: Rule = Rule {
                 called(set)
             );
             cases.push(
-                Case::of(called(pod), says)
-                    .seen(format!("{} was made at {}, {} at {}", called(claim), made_at(claim), called(set), made_at(set)))
-                    .mend(emptied(objects, claim, pod))
-                    .change("persistentVolumeClaimRetentionPolicy: { whenDeleted: Delete }, where the data is of no use without the release")
-                    .costs(LOSES)
-                    .question(format!(
-                        "does its log speak of a password, an id or a version? {}",
-                        objects.kubectl(&format!("logs {} --previous", name(pod)))
-                    )),
+                on_old_data(objects, (pod, claim), set, says, "a password, an id or a version")
+                    .change("persistentVolumeClaimRetentionPolicy: { whenDeleted: Delete }, where the data is of no use without the release"),
             );
         }
         cases
@@ -111,16 +126,9 @@ pub(super) const SCALED_UP_ON_OLD_DATA: Rule = Rule {
                 called(set)
             );
             cases.push(
-                Case::of(called(pod), says)
-                    .seen(format!("{} was made at {}, {} at {}", called(claim), made_at(claim), called(pod), made_at(pod)))
+                on_old_data(objects, (pod, claim), pod, says, "a member that was removed")
                     .seen(format!("event SuccessfulDelete of {}: {deleted}", called(set)))
-                    .mend(emptied(objects, claim, pod))
-                    .change("persistentVolumeClaimRetentionPolicy: { whenScaled: Delete }, where a pod that comes back should begin anew")
-                    .costs(LOSES)
-                    .question(format!(
-                        "does its log speak of a member that was removed? {}",
-                        objects.kubectl(&format!("logs {} --previous", name(pod)))
-                    )),
+                    .change("persistentVolumeClaimRetentionPolicy: { whenScaled: Delete }, where a pod that comes back should begin anew"),
             );
         }
         cases

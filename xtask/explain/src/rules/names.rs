@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde_json::{Map, Value as Json, json};
 
 use crate::mend::declared;
-use crate::objects::{Objects, called, containers, fits, going, name, ready, replicas, selector, text};
+use crate::objects::{Objects, called, containers, fits, going, hook, name, ready, replicas, selector, text};
 use crate::{Case, Rule};
 
 const DNS: &str = "https://kubernetes.io/docs/concepts/workloads/controllers/statefulset/#stable-network-id";
@@ -245,10 +245,10 @@ pub(super) const SERVICE_OVER_TWO_OWNERS: Rule = Rule {
     },
 };
 
-/// Hooks come and go around an installation: <https://helm.sh/docs/topics/charts_hooks/>.
+/// Hooks come and go around an installation.
 fn is_hook(objects: &Objects, owner: &str) -> bool {
     let object = owner.split_once(' ').and_then(|(kind, name)| objects.named(kind, name));
-    object.is_some_and(|object| object.pointer("/metadata/annotations/helm.sh~1hook").is_some())
+    object.is_some_and(|object| hook(object).is_some())
 }
 
 pub(super) const NO_SRV_WITHOUT_A_NAMED_PORT: Rule = Rule {

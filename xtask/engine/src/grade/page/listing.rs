@@ -9,6 +9,7 @@ use super::markdown::{Line, Page};
 use super::missing;
 use super::topics::Topic;
 use crate::evidence::grade::Under;
+use model::kinds::is_name;
 
 /// The most that is looked at; what a stranger wrote may be made to take long.
 const MOST_ROWS: usize = 5000;
@@ -145,13 +146,6 @@ fn kind_of_row(cells: &[String], prefixed: bool, header: &[String]) -> Option<Ki
         },
         _ => None,
     }
-}
-
-fn is_name(name: &str) -> bool {
-    static NAME: LazyLock<Regex> = LazyLock::new(|| {
-        Regex::new(r"^[a-z0-9](?:[-a-z0-9.]{0,251}[a-z0-9])?$").expect("the pattern is one")
-    });
-    NAME.is_match(name)
 }
 
 /// The governing service has no address of its own; which of the services it is, a listing does not say.

@@ -17,6 +17,7 @@ use crate::lab::app::{files_below, number_in_files, whole};
 use crate::run::bench::Bench;
 use crate::transient::{self, Pauses};
 use machine::advice::advised;
+use machine::command::Output;
 use model::record::{CommandRecord, millis};
 use model::spec::Visit;
 
@@ -82,18 +83,17 @@ pub(super) async fn visit(step: &Visit, bench: &mut Bench<'_>) -> Result<Json> {
 async fn in_files(pods: &[String], command: &[String], bench: &mut Bench<'_>) -> Result<Json> {
     let commands: Vec<_> = pods.iter().map(|pod| bench.exec(pod).args(command)).collect();
     let outputs = bench.run_all(commands.clone()).await?;
-    let mut recorded = Map::new();
-    for ((pod, command), output) in pods.iter().zip(commands).zip(outputs) {
-        if output.status != 0 {
-            return Err(transient::failed(&command, output).context(advised(
-                "no page and no file is known in which the app tells the number of visits",
-                "say it in hand-in.yaml beside the chart, or with --app FILE: docs/WRITING-LABS.md",
-            )));
-        }
-        let printed = output.stdout;
-        let last = whole(&json!(printed)).or_else(|| number_in_files(&printed));
-        recorded.insert(pod.clone(), json!({"answers": [printed], "last": last}));
-    }
+    let outputs = transient::ended(&commands, outputs, 0).with_context(|| {
+        advised(
+            "no page and no file is known in which the app tells the number of visits",
+            "say it in hand-in.yaml beside the chart, or with --app FILE: docs/WRITING-LABS.md",
+        )
+    })?;
+    let read = outputs.into_iter().map(|Output { stdout, .. }| {
+        let last = whole(&json!(stdout)).or_else(|| number_in_files(&stdout));
+        json!({"answers": [stdout], "last": last})
+    });
+    let recorded: Map<String, Json> = pods.iter().cloned().zip(read).collect();
     Ok(Json::Object(recorded))
 }
 
