@@ -39,7 +39,6 @@ use crate::run::subject::Subject;
 use crate::run::wait::Act;
 use crate::run::watches::Watches;
 use cli::RunArgs;
-use machine::identity::Identity;
 use machine::progress::{Progress, Task};
 use model::expression::Scope;
 use model::failure::{Failure, TroubleSeen, Why};
@@ -67,7 +66,12 @@ pub(crate) async fn experiments(
     for (of, (subject, target)) in subjects.iter().zip(targets).enumerate() {
         match target {
             Ok(target) => chosen.extend(subject.chosen()?.into_iter().map(|it| (of, subject, target, it))),
-            Err(error) => ended[of] = refused(subject, owner, error)?,
+            Err(error) => {
+                let (failure, why) = (failed::failure(error), "the chart can't be looked at");
+                let all = subject.chosen()?.into_iter();
+                let all = all.map(|it| refused(it, subject.namespace(it, owner), &failure, why));
+                ended[of] = all.collect();
+            }
         }
     }
     let began = Instant::now();
@@ -86,9 +90,14 @@ pub(crate) async fn experiments(
         async move {
             let _place = places.acquire().await;
             let ask = Ask::of(&target.objects, experiment);
-            room.take(ask, namespaces).await;
+            let taken = room.take(ask, namespaces).await;
             task.begin();
             let namespace = subject.namespace(experiment, owner);
+            if let Err(error) = taken {
+                let record = refused(experiment, namespace, &failed::failure(&error), "it was not begun");
+                task.fail(&screen::ended(&record).unwrap_or_else(|line| line));
+                return (of, record, Ok(()));
+            }
             let started_ms = millis(began.elapsed());
             let timeline = watches.timeline(&namespace);
             let bench = Bench {
@@ -143,25 +152,16 @@ fn jobs(args: &RunArgs) -> usize {
     args.jobs.map_or(cores * JOBS_PER_CORE, usize::from)
 }
 
-/// All experiments of a chart that can't be looked at.
-fn refused(
-    subject: &Subject,
-    owner: Option<&Identity>,
-    error: &anyhow::Error,
-) -> Result<Vec<ExperimentRecord>> {
-    let failure = failed::failure(error);
-    let refused = subject.chosen()?.into_iter().map(|experiment| {
-        let claims = experiment.claims.iter().map(|claim| ClaimRecord {
-            message: Some("the chart can't be looked at".to_owned()),
-            ..unjudged(claim)
-        });
-        ExperimentRecord {
-            claims: claims.collect(),
-            failure: Some(failure.clone()),
-            ..unrun(experiment, subject.namespace(experiment, owner))
-        }
-    });
-    Ok(refused.collect())
+/// An experiment that could not begin, and why nothing of it was judged.
+fn refused(experiment: &Experiment, namespace: String, failure: &Failure, why: &str) -> ExperimentRecord {
+    let message = Some(why.to_owned());
+    let claims = experiment.claims.iter();
+    let claims = claims.map(|claim| ClaimRecord { message: message.clone(), ..unjudged(claim) });
+    ExperimentRecord {
+        claims: claims.collect(),
+        failure: Some(failure.clone()),
+        ..unrun(experiment, namespace)
+    }
 }
 
 /// One experiment from its empty namespace to its verdicts.
@@ -387,6 +387,7 @@ mod tests {
     use crate::run::bench::Access;
     use crate::run::timeline::Timeline;
     use machine::command::Command;
+    use machine::identity::Identity;
     use machine::workspace::Workspace;
     use model::kinds::Kind;
     use model::settings::Settings;
@@ -409,8 +410,14 @@ experiments:
 "#;
 
     fn access(fake: &Fake, kubectl: Command) -> Access {
-        let (helm, tools) = (Command::new("false"), Arc::new(Semaphore::new(4)));
-        Access { client: fake.client(), kubectl, helm, post_renderer: PostRenderer::pretended(), tools }
+        Access {
+            client: fake.client(),
+            kubectl,
+            helm: Command::new("false"),
+            kubernetes: "v1.37.0".to_owned(),
+            post_renderer: PostRenderer::pretended(),
+            tools: Arc::new(Semaphore::new(4)),
+        }
     }
 
     #[tokio::test]

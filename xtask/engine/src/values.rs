@@ -22,6 +22,7 @@ use crate::lab::stranger;
 use cli::{OutputArg, ValuesArgs};
 use machine::command::Command;
 use machine::exit::{BadInput, Exit};
+use machine::pins::KUBERNETES;
 use machine::print;
 use machine::progress::Progress;
 use machine::tools::Tool;
@@ -307,6 +308,7 @@ impl Renderer {
 
     fn new(helm: &Tool, chart: &Path, values: Option<&Path>) -> Result<Self> {
         let command = stranger::bounded(Command::new(&helm.path)).args(["template", "counter"]).arg(chart);
+        let command = command.args(["--kube-version", KUBERNETES]);
         let command = values.into_iter().fold(command, |command, values| command.arg("--values").arg(values));
         let mut render = Self::of(command.deadline(ONE_DEADLINE))?;
         for (name, of) in [

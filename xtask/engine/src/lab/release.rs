@@ -39,6 +39,8 @@ pub struct Release {
     pub upgrade_flags: &'static [&'static str],
     /// The user that Helm acts as, where that isn't ours.
     pub user: Option<String>,
+    /// What the chart is rendered for: Helm asks no cluster then, and one built with `go install` takes 1.20 for granted.
+    pub kubernetes: String,
 }
 
 /// A value that drives a field.
@@ -123,7 +125,8 @@ impl Release {
     pub fn template(&self, helm: &Command) -> Result<Command> {
         let file = self.write_values("discover", &self.values)?;
         let helm = if self.user.is_some() { stranger::rendering(helm.clone()) } else { helm.clone() };
-        Ok(helm.args(["template", &self.name]).arg(&self.chart).arg("--values").arg(file))
+        let helm = helm.args(["template", &self.name]).arg(&self.chart).arg("--values").arg(file);
+        Ok(helm.args(["--kube-version", &self.kubernetes]))
     }
 
     /// Helm, installing or upgrading the chart as `name` in a namespace. A hook may take `timeout_s` seconds.
@@ -229,6 +232,7 @@ mod tests {
             root: dir.path().to_owned(),
             upgrade_flags: &["--quick"],
             user: Some("lab:a".to_owned()),
+            kubernetes: "v1.37.0".to_owned(),
         };
         let values = serde_json::from_value(json!({"replicas": 2})).unwrap();
         let helm = release.helm(&Command::new("helm"));
@@ -238,6 +242,8 @@ mod tests {
             "helm --kube-as-user lab:a upgrade --install second ./chart --values \
              target/lab/values/lab-one-second.yaml --timeout=60s --quick"
         );
+        let rendered = release.template(&Command::new("helm")).unwrap().argv().join(" ");
+        assert!(rendered.ends_with(" --kube-version v1.37.0"), "{rendered}");
         let written = std::fs::read_to_string(dir.path().join("target/lab/values/lab-one-second.yaml"));
         assert_eq!(written.unwrap(), "{\n  \"replicas\": 2\n}\n");
     }

@@ -99,6 +99,7 @@ impl Target {
             root: Default::default(),
             upgrade_flags: &[],
             user: None,
+            kubernetes: "v1.37.0".to_owned(),
         };
         Self {
             release,

@@ -32,6 +32,8 @@ pub struct Access {
     pub kubectl: Command,
     /// `helm` with its environment, without arguments.
     pub helm: Command,
+    /// What the API server is a version of, as it says.
+    pub kubernetes: String,
     /// The way to have objects changed by Helm.
     pub(crate) post_renderer: PostRenderer,
     /// Tools that run at the same time: each is a process of its own on the machine's few cores.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::{AddAssign, SubAssign};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::api::{Api, ListParams};
 use serde_json::Value as Json;
@@ -12,6 +12,7 @@ use tokio::sync::Notify;
 
 use crate::run::namespaces::Namespaces;
 use crate::transient;
+use machine::advice::advised;
 use model::condition;
 use model::spec::{Experiment, Step};
 
@@ -133,6 +134,8 @@ enum Turn {
     Waits,
     /// The namespace of one that ended goes, and with it what that asked for.
     MakesWay(String, Ask),
+    /// What is kept to be looked at takes the room.
+    Full,
 }
 
 /// The room of a cluster's nodes, and who has it.
@@ -149,6 +152,8 @@ struct State {
     busy: usize,
     /// Namespaces of experiments that ended, which may go when there is no other room.
     ended: Vec<(String, Ask)>,
+    /// What those ask for that stay to be looked at.
+    kept: Ask,
     /// Namespaces that did not go, and why.
     left: Vec<String>,
 }
@@ -199,13 +204,20 @@ impl Room {
         Self { state: Mutex::default(), changed: Notify::new() }
     }
 
-    /// Waits for room. What ended experiments left makes way; where there is nothing more to wait for, an experiment
-    /// begins in any case, and the cluster says what it thinks of it.
-    pub(super) async fn take(&self, ask: Ask, namespaces: &Namespaces) {
+    /// Waits for room. What ended experiments left makes way; what fits on no node begins in any case when there is
+    /// nothing more to wait for, and the cluster says what it thinks of it.
+    ///
+    /// # Errors
+    /// The room is taken by what stays.
+    pub(super) async fn take(&self, ask: Ask, namespaces: &Namespaces) -> Result<()> {
         loop {
             let changed = self.changed.notified();
             match self.turn(ask) {
-                Turn::Begins => return,
+                Turn::Begins => return Ok(()),
+                Turn::Full => bail!(advised(
+                    "the namespaces that were kept take all the room there is",
+                    "name fewer charts or experiments, or leave --keep out"
+                )),
                 Turn::Waits => changed.await,
                 Turn::MakesWay(namespace, asked) => {
                     let removed = namespaces.remove(&namespace).await;
@@ -233,6 +245,11 @@ impl Room {
             if state.busy > 0 {
                 return Turn::Waits;
             }
+            let mut with_kept = state.free.unwrap_or_default();
+            with_kept += state.kept;
+            if with_kept.holds(ask) {
+                return Turn::Full;
+            }
         }
         state.busy += 1;
         state.free.iter_mut().for_each(|free| *free -= ask);
@@ -243,7 +260,10 @@ impl Room {
     pub(super) fn ended(&self, ask: Ask, may_go: Option<&str>) {
         let mut state = self.state();
         state.busy -= 1;
-        state.ended.extend(may_go.map(|namespace| (namespace.to_owned(), ask)));
+        match may_go {
+            Some(namespace) => state.ended.push((namespace.to_owned(), ask)),
+            None => state.kept += ask,
+        }
         drop(state);
         self.changed.notify_waiters();
     }
@@ -343,7 +363,7 @@ mod tests {
         let (namespaces, now, most) = (namespaces(&fake), AtomicI64::new(0), AtomicI64::new(0));
         let (room, namespaces, now, most) = (&room, &namespaces, &now, &most);
         join_all((0..6).map(|_| async move {
-            room.take(pods(2), namespaces).await;
+            room.take(pods(2), namespaces).await.unwrap();
             most.fetch_max(now.fetch_add(2, Ordering::SeqCst) + 2, Ordering::SeqCst);
             tokio::time::sleep(std::time::Duration::from_millis(5)).await;
             now.fetch_sub(2, Ordering::SeqCst);
@@ -357,13 +377,13 @@ mod tests {
     async fn what_fits_on_no_node_begins_when_nothing_else_is_under_way() {
         let (room, fake) = (Room::holding(pods(5)), Fake::serving(|_, _| None));
         let namespaces = namespaces(&fake);
-        room.take(pods(3), &namespaces).await;
+        room.take(pods(3), &namespaces).await.unwrap();
         let large = room.take(pods(9), &namespaces);
         let small = async {
             tokio::task::yield_now().await;
             room.ended(pods(3), None);
         };
-        tokio::join!(large, small);
+        tokio::join!(large, small).0.unwrap();
         assert!(fake.asked("DELETE").is_empty(), "what is kept to be looked at stays");
     }
 
@@ -371,11 +391,21 @@ mod tests {
     async fn the_namespace_of_an_ended_experiment_makes_way_only_when_it_must() {
         let (room, fake) = (Room::holding(pods(4)), Fake::serving(|_, _| None));
         let namespaces = namespaces(&fake);
-        room.take(pods(2), &namespaces).await;
+        room.take(pods(2), &namespaces).await.unwrap();
         room.ended(pods(2), Some("lab-first"));
-        room.take(pods(2), &namespaces).await;
+        room.take(pods(2), &namespaces).await.unwrap();
         assert!(fake.asked("DELETE").is_empty());
-        room.take(pods(2), &namespaces).await;
+        room.take(pods(2), &namespaces).await.unwrap();
         assert_eq!(fake.asked("DELETE")[0], "DELETE /api/v1/namespaces/lab-first");
+    }
+    #[tokio::test]
+    async fn room_that_is_taken_by_what_is_kept_is_told_at_once() {
+        let (room, fake) = (Room::holding(pods(4)), Fake::serving(|_, _| None));
+        let namespaces = namespaces(&fake);
+        room.take(pods(3), &namespaces).await.unwrap();
+        room.ended(pods(3), None);
+        let full = room.take(pods(2), &namespaces).await.unwrap_err();
+        assert!(format!("{full:#}").contains("kept"), "{full:#}");
+        room.take(pods(1), &namespaces).await.unwrap();
     }
 }

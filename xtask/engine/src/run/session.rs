@@ -110,6 +110,7 @@ impl<'a> Session<'a> {
             // Paths of chart and values are told, and so run, from the root of the checkout.
             kubectl: cluster.kubectl().dir(&self.workspace.root),
             helm: cluster.helm().dir(&self.workspace.root),
+            kubernetes: cluster.server_version.clone(),
             post_renderer: PostRenderer::install(&self.workspace.lab.join("helm"), &cluster.helm.version)?,
             tools: Arc::new(Semaphore::new(cores * TOOLS_PER_CORE)),
         };

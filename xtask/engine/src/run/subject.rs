@@ -187,6 +187,7 @@ impl Subject {
             adapt: None,
             upgrade_flags: flags,
             user: self.user(owner),
+            kubernetes: access.kubernetes.clone(),
         };
         let _turn = access.tools.acquire().await?;
         let fields = self.lab.target_fields();

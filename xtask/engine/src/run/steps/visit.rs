@@ -86,7 +86,7 @@ async fn in_files(pods: &[String], command: &[String], bench: &mut Bench<'_>) ->
     let outputs = transient::ended(&commands, outputs, 0).with_context(|| {
         advised(
             "no page and no file is known in which the app tells the number of visits",
-            "say it in hand-in.yaml beside the chart, or with --app FILE: docs/WRITING-LABS.md",
+            "say it in hand-in.yaml beside the chart, or with --app FILE: README.md, Grade charts",
         )
     })?;
     let read = outputs.into_iter().map(|Output { stdout, .. }| {
