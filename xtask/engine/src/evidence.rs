@@ -73,7 +73,7 @@ pub(crate) fn write(
     let grade = grade::grade(lab, &record, handed_in.map_or(own, |page| Some(&page.headings)));
 
     let target = Folder::target(paths);
-    let page = handed_in.map(|page| page.says.clone()).unwrap_or_default();
+    let page = handed_in.map(|handed_in| handed_in.page.clone());
     let summary = summary::Summary { page, ..summary::Summary::of(lab, &record, &grade) };
     target.put("report.html", &report::document(&record, &summary)?, &mut files)?;
     target.put("report.json", &json(&summary)?, &mut files)?;

@@ -21,11 +21,45 @@ pub(crate) enum Under {
     Unread(String),
 }
 
+/// Whether a page came with somebody else's chart, and which.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PageSeen {
+    /// The one at this path, which was judged.
+    Judged(String),
+    /// One that is not read.
+    Refused {
+        /// Where it is.
+        path: String,
+        /// Why not.
+        why: String,
+    },
+    /// None was found.
+    Nothing,
+}
+
+impl PageSeen {
+    /// What is said where no page is found.
+    pub(crate) const NOTHING: &str = "no STATEFULSET.md lies beside the chart; --page FILE names a page";
+    /// What the points for a page come to.
+    pub(crate) const CHECKED: &str = "concepts and documentation: what is there and fits together was checked; whether it is \
+                                      right, a person reads";
+
+    /// Which it is, or why there is none.
+    pub(crate) fn says(&self) -> String {
+        match self {
+            Self::Judged(path) => path.clone(),
+            Self::Refused { path, why } => format!("{path} is not read: {why}"),
+            Self::Nothing => Self::NOTHING.to_owned(),
+        }
+    }
+}
+
 /// The page that came with somebody else's chart, judged.
 #[derive(Debug, Clone)]
 pub struct HandedIn {
-    /// Which page it is, and what its points come to; else why there is none, or none that was read.
-    pub says: Vec<String>,
+    /// Which page it is.
+    pub page: PageSeen,
     /// What was found of each part that is asked for.
     pub(crate) headings: Headings,
 }

@@ -5,7 +5,7 @@ use minijinja::value::Serde;
 use minijinja::{AutoEscape, Environment, Value, context};
 use serde::{Deserialize, Serialize};
 
-use super::grade::Outcome;
+use super::grade::{Outcome, PageSeen};
 use super::summary::{self, Summary};
 use super::timeline_svg;
 use machine::digest::sha256;
@@ -32,6 +32,7 @@ pub(super) fn document(record: &Record, summary: &Summary) -> Result<String> {
                 nonce => nonce(record),
                 record => Value::from(Serde(&record)),
                 summary => Value::from(Serde(&summary)),
+                page => page_lines(summary),
                 experiments => Value::from(Serde(&experiments)),
                 failed => Value::from(Serde(&failed)),
                 picture => timeline_svg::run(record),
@@ -42,6 +43,12 @@ pub(super) fn document(record: &Record, summary: &Summary) -> Result<String> {
         })
         .map(|document| printable(&document))
         .context("cannot render the report")
+}
+
+/// Which page was handed in, and what its points come to.
+fn page_lines(summary: &Summary) -> Vec<String> {
+    let checked = matches!(summary.page, Some(PageSeen::Judged(_))).then(|| PageSeen::CHECKED.to_owned());
+    summary.page.iter().map(PageSeen::says).chain(checked).collect()
 }
 
 const TEMPLATE: &str = "report.html.jinja";

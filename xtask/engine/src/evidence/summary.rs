@@ -6,7 +6,7 @@ use regex::Regex;
 use serde::Serialize;
 
 use super::block;
-use super::grade::{Grade, Outcome};
+use super::grade::{Grade, Outcome, PageSeen};
 use model::failure;
 use model::kinds::Kind;
 use model::record::written;
@@ -33,9 +33,9 @@ pub struct Summary {
     pub broke: Option<failure::Failure>,
     /// The points.
     pub grade: Grade,
-    /// Which page was handed in with the chart and what its points come to, or why none was judged.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub page: Vec<String>,
+    /// Whether a page was handed in with the chart, where parts of one are asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub page: Option<PageSeen>,
     /// What was changed of the chart's objects so that the cluster takes them.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub adapted: Vec<String>,
@@ -145,7 +145,7 @@ impl Summary {
             duration_ms: record.duration_ms,
             broke: record.broke.clone(),
             grade: grade.clone(),
-            page: Vec::new(),
+            page: None,
             adapted: adapted(record),
             also: record.also.clone(),
             causes: causes(&failures),

@@ -1,6 +1,6 @@
 //! A run written to a folder, rendered again, checked and compared.
 
-use super::grade::Under;
+use super::grade::{PageSeen, Under};
 use super::*;
 
 struct Tree {
@@ -285,7 +285,7 @@ fn the_page_that_was_handed_in_with_a_chart_counts_and_is_named() {
         ("network identity", Under::Unread("a picture".to_owned())),
     ];
     let headings = under.map(|(heading, under)| (heading.to_owned(), under)).into();
-    let page = HandedIn { says: vec!["theirs/STATEFULSET.md".to_owned()], headings };
+    let page = HandedIn { page: PageSeen::Judged("theirs/STATEFULSET.md".to_owned()), headings };
     let grade = written(Some(&page));
     assert_eq!((grade.points, grade.not_run, grade.of), (5.5, 0.5, 6.5));
     let report = tree.read("target/lab/report.html");

@@ -15,16 +15,10 @@ use std::path::{Path, PathBuf};
 use self::file::Found;
 use self::markdown::Page;
 use self::topics::Topic;
-use crate::evidence::grade::{HandedIn, Headings, Under};
+use crate::evidence::grade::{HandedIn, Headings, PageSeen, Under};
 use machine::exit::BadInput;
 use model::spec::LabSpec;
 use model::text::shortened;
-
-/// What is said where no page is found.
-pub(super) const NONE: &str = "no STATEFULSET.md lies beside the chart; --page FILE names a page";
-/// What the points for a page come to.
-const WHAT_WAS_CHECKED: &str = "concepts and documentation: what is there and fits together was checked; whether it is right, a \
-                                person reads";
 
 /// What is wrong is told in up to this many characters: a part of it is a stranger's.
 const WHY_CHARS: usize = 200;
@@ -70,19 +64,18 @@ pub(super) fn handed_in(
             None => Ok(None),
         };
     }
-    let (says, page) = match file::find(place.chart, place.named, &place.ours)? {
-        Found::Text { path, text } => (shown(&path), Some(Page::parse(&text))),
-        Found::Refused { path, why } => (format!("{} is not read: {why}", shown(&path)), None),
-        Found::Nothing => (NONE.to_owned(), None),
+    let (seen, page) = match file::find(place.chart, place.named, &place.ours)? {
+        Found::Text { path, text } => (PageSeen::Judged(shown(&path)), Some(Page::parse(&text))),
+        Found::Refused { path, why } => (PageSeen::Refused { path: shown(&path), why }, None),
+        Found::Nothing => (PageSeen::Nothing, None),
     };
     let under = |part: &String| match (&page, judge_of(part)) {
         (Some(page), Some(judge)) => told(judge(page)),
-        (None, Some(_)) => Under::Unread(says.clone()),
+        (None, Some(_)) => Under::Unread(seen.says()),
         (_, None) => Under::Unread("the page is not part of this run".to_owned()),
     };
     let headings: Headings = asked().map(|part| (part.to_lowercase(), under(part))).collect();
-    let checked = page.is_some().then(|| WHAT_WAS_CHECKED.to_owned());
-    Ok(Some(HandedIn { says: std::iter::once(says).chain(checked).collect(), headings }))
+    Ok(Some(HandedIn { page: seen, headings }))
 }
 
 fn judge_of(part: &str) -> Option<Judge> {

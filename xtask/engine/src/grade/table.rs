@@ -2,9 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use super::page;
 use super::verdict::Verdict;
-use crate::evidence::grade::{CriterionGrade, Item, ItemKind, Outcome, Standing};
+use crate::evidence::grade::{CriterionGrade, Item, ItemKind, Outcome, PageSeen, Standing};
 use crate::evidence::summary::{Failure, Summary};
 use machine::paint::Paint;
 use machine::workspace::Workspace;
@@ -84,32 +83,28 @@ fn of_page(summary: &Summary) -> Vec<String> {
     let parts: Vec<String> = parts
         .map(|(criterion, item, why)| format!("{} · {}: {}", criterion.id, item.says, plain(why)))
         .collect();
-    let which = summary.page.first().filter(|says| *says != page::NONE);
-    let unread = summary.page.len() == 1;
-    which
-        .filter(|_| unread || !parts.is_empty())
-        .map(|says| format!("page: {}", plain(says)))
-        .into_iter()
-        .chain(parts)
-        .collect()
+    let which = match &summary.page {
+        Some(PageSeen::Judged(path)) if !parts.is_empty() => Some(path.clone()),
+        Some(refused @ PageSeen::Refused { .. }) => Some(refused.says()),
+        _ => None,
+    };
+    which.map(|says| format!("page: {}", plain(&says))).into_iter().chain(parts).collect()
 }
 
 /// Why a part of a page earned nothing, where that is not told of the page as a whole.
 fn part<'a>(item: &'a Item, summary: &Summary) -> Option<&'a str> {
     let why = item.why.as_deref()?;
-    let left = item.standing == Standing::NotRun
-        && !summary.page.is_empty()
-        && !summary.page.iter().any(|it| it == why);
+    let left = item.standing == Standing::NotRun && matches!(summary.page, Some(PageSeen::Judged(_)));
     (left || item.standing == Standing::Lost).then_some(why)
 }
 
 /// What is to be said of all pages, once.
 fn of_pages(graded: &[Graded<'_>]) -> String {
-    let says = |at: usize| move |chart: &&Graded<'_>| chart.summary.page.get(at).cloned();
-    let checked = graded.iter().find_map(|chart| says(1)(&chart));
-    let without = graded.iter().filter(|chart| says(0)(chart).is_some_and(|says| says == page::NONE));
+    let judged = |chart: &Graded<'_>| matches!(chart.summary.page, Some(PageSeen::Judged(_)));
+    let checked = graded.iter().any(judged).then(|| PageSeen::CHECKED.to_owned());
+    let without = graded.iter().filter(|chart| chart.summary.page == Some(PageSeen::Nothing));
     let without: Vec<&str> = without.map(|chart| chart.name).collect();
-    let none = (!without.is_empty()).then(|| format!("{}: {}", without.join(", "), page::NONE));
+    let none = (!without.is_empty()).then(|| format!("{}: {}", without.join(", "), PageSeen::NOTHING));
     checked.into_iter().chain(none).map(|line| format!("\n{line}\n")).collect()
 }
 
@@ -207,23 +202,25 @@ mod tests {
     #[test]
     fn what_a_page_lacks_is_told_with_its_chart_and_what_that_means_once() {
         let workspace = Workspace::discover().unwrap();
-        let summary = |under: [Under; 3], page: &[&str]| {
+        let summary = |under: [Under; 3], page: PageSeen| {
             let (lab, record) = fixture::passing();
             let names = ["overview", "persistence test", "network identity"].map(str::to_owned);
             let headings: Headings = names.into_iter().zip(under).collect();
-            let page = page.iter().map(|says| (*says).to_owned()).collect();
+            let page = Some(page);
             Summary { page, ..Summary::of(&lab, &record, &grade::grade(&lab, &record, &headings)) }
         };
+        let judged = |path: &str| PageSeen::Judged(path.to_owned());
         let fault = || Under::Fault("line 42: no service is headless".to_owned());
         let picture = || Under::Unread("line 7: a picture".to_owned());
-        let unread = |why: &str| [(); 3].map(|()| Under::Unread(why.to_owned()));
-        let refused = "x/STATEFULSET.md is not read: it is a link";
+        let unread = |seen: &PageSeen| [(); 3].map(|()| Under::Unread(seen.says()));
+        let refused =
+            PageSeen::Refused { path: "x/STATEFULSET.md".to_owned(), why: "it is a link".to_owned() };
         let cases = [
-            ("all", summary([Under::Sound, Under::Sound, Under::Sound], &["a/STATEFULSET.md", "checked"])),
-            ("some", summary([Under::Sound, picture(), fault()], &["b/STATEFULSET.md", "checked"])),
-            ("link", summary(unread(refused), &[refused])),
-            ("one", summary(unread(page::NONE), &[page::NONE])),
-            ("two", summary(unread(page::NONE), &[page::NONE])),
+            ("all", summary([Under::Sound, Under::Sound, Under::Sound], judged("a/STATEFULSET.md"))),
+            ("some", summary([Under::Sound, picture(), fault()], judged("b/STATEFULSET.md"))),
+            ("link", summary(unread(&refused), refused)),
+            ("one", summary(unread(&PageSeen::Nothing), PageSeen::Nothing)),
+            ("two", summary(unread(&PageSeen::Nothing), PageSeen::Nothing)),
         ];
         let graded = cases.each_ref().map(|(name, summary)| Graded {
             name,

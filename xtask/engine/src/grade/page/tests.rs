@@ -342,13 +342,14 @@ fn without_a_page_nothing_is_judged_and_the_reason_is_said() {
     let place = |named| Place { chart: dir.path(), named, ours: "/".into() };
     let shown = |path: &Path| path.file_name().unwrap().to_string_lossy().into_owned();
     let page = handed_in(&lab, &place(None), shown).unwrap().unwrap();
-    assert_eq!(page.says, [NONE]);
-    assert!(page.headings.values().all(|under| *under == Under::Unread(NONE.to_owned())));
+    assert_eq!(page.page, PageSeen::Nothing);
+    let nothing = Under::Unread(PageSeen::NOTHING.to_owned());
+    assert!(page.headings.values().all(|under| *under == nothing));
 
     let file = dir.path().join("STATEFULSET.md");
     std::fs::write(&file, RIGHT).unwrap();
     let page = handed_in(&lab, &place(None), shown).unwrap().unwrap();
-    assert_eq!(page.says, ["STATEFULSET.md", WHAT_WAS_CHECKED]);
+    assert_eq!(page.page, PageSeen::Judged("STATEFULSET.md".to_owned()));
     assert_eq!(page.headings.len(), PARTS.len());
     assert!(page.headings.values().all(|under| *under == Under::Sound));
 
