@@ -366,7 +366,8 @@ pub struct TestArgs {
     /// Leave out what needs a cluster.
     #[arg(long)]
     pub no_cluster: bool,
-    /// Only these negative controls (comma-separated ids, or `all`), on a cluster that is kept.
+    /// Only these negative controls (comma-separated ids, names of labs, or `all`), on a cluster that is kept. Without it
+    /// those run whose lab does with one node.
     #[arg(long, value_delimiter = ',', value_name = "ID", conflicts_with = "no_cluster")]
     pub control: Vec<String>,
 }
@@ -375,12 +376,26 @@ pub struct TestArgs {
 #[derive(Debug, Clone, Copy, Subcommand)]
 pub enum ClusterAction {
     /// Start it, or find it running.
-    Up,
+    Up {
+        /// How many nodes it has: the first is the control plane's, pods run on the others. Left out, the one that is
+        /// running will do, and a new one has a single node. Nodes that say nothing are taken for lost after 6 s.
+        #[arg(long, value_name = "N", value_parser = nodes)]
+        nodes: Option<usize>,
+    },
     /// Remove it and everything that came with it.
     Down,
     /// Say whether it runs and answers.
     Status,
 }
+
+/// As many nodes as a machine bears.
+fn nodes(text: &str) -> Result<usize, String> {
+    let nodes = text.parse().ok().filter(|nodes| (1..=MOST_NODES).contains(nodes));
+    nodes.ok_or_else(|| format!("a number from 1 to {MOST_NODES} is wanted"))
+}
+
+/// The most nodes that a cluster of ours can have.
+pub const MOST_NODES: usize = 9;
 
 /// What `bench` measures.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, ensure};
 
+use self::controls::Which;
 use crate::checks::cargo_home::CargoHome;
 use crate::checks::{self, Outcome};
 use cli::TestArgs;
@@ -49,7 +50,7 @@ struct Tally {
 pub(crate) async fn test(workspace: &Workspace, args: &TestArgs, progress: &Progress) -> Result<Exit> {
     let mut tally = Tally::default();
     if !args.control.is_empty() {
-        controls(workspace, &args.control, args.setup, progress, &mut tally).await;
+        controls(workspace, &Which::Named(args.control.clone()), args.setup, progress, &mut tally).await;
         return Ok(tally.conclude());
     }
     // Asked now: `cargo test` puts another build of this program in its place.
@@ -239,37 +240,42 @@ async fn cluster(
         }
     };
     tally.check(progress, "lab", whole).await;
-    for file in engine::others(workspace) {
-        let other = async {
-            // What is committed stays; that the words of a cluster differ from one run to the next is no fault of a lab
-            // that is about its errors.
-            let kept = Lab::of(workspace, Some(&file))?.kept;
-            let path = file.to_string_lossy();
-            let args = ["--keep", "--lab", &path, "--check"];
-            let (status, text) = lab(program, if kept { &args } else { &args[..3] }).await?;
-            ensure!(status == 0 || kept && status == 4, "exit status {status} where 0 was expected\n{text}");
-            alarms::none(workspace)?;
-            Ok(Outcome::Passed("every claim holds, and the rules have nothing to say at the end".to_owned()))
-        };
-        tally.check(progress, &format!("lab {}", workspace.display(&file)), other).await;
+    let (several, one): (Vec<_>, Vec<_>) = engine::others(workspace)
+        .into_iter()
+        .partition(|file| Lab::of(workspace, Some(file)).is_ok_and(|lab| lab.spec.needs.nodes > 1));
+    for file in one {
+        other(workspace, program, &file, progress, tally).await;
     }
-    controls(workspace, &["all".to_owned()], false, progress, tally).await;
+    controls(workspace, &Which::OfOneNode, false, progress, tally).await;
     // After the controls: it does not begin before their namespaces are gone, also that of a chart that holds it.
     tally.check(progress, "connections that break", proxy::run(workspace, program)).await;
+    for file in several {
+        other(workspace, program, &file, progress, tally).await;
+    }
     tally
         .check(progress, "nothing is left", leftovers::check(workspace, environment, &before, progress))
         .await;
 }
 
+/// Another lab than that of the page, on a cluster that is kept.
+async fn other(workspace: &Workspace, program: &Path, file: &Path, progress: &Progress, tally: &mut Tally) {
+    let ran = async {
+        // What is committed stays; that the words of a cluster differ from one run to the next is no fault of a lab that
+        // is about its errors.
+        let kept = Lab::of(workspace, Some(file))?.kept;
+        let path = file.to_string_lossy();
+        let args = ["--keep", "--lab", &path, "--check"];
+        let (status, text) = lab(program, if kept { &args } else { &args[..3] }).await?;
+        ensure!(status == 0 || kept && status == 4, "exit status {status} where 0 was expected\n{text}");
+        alarms::none(workspace)?;
+        Ok(Outcome::Passed("every claim holds, and the rules have nothing to say at the end".to_owned()))
+    };
+    tally.check(progress, &format!("lab {}", workspace.display(file)), ran).await;
+}
+
 /// The charts under which the lab must turn red, a check for each.
-async fn controls(
-    workspace: &Workspace,
-    named: &[String],
-    setup: bool,
-    progress: &Progress,
-    tally: &mut Tally,
-) {
-    match controls::run(workspace, named, setup, progress).await {
+async fn controls(workspace: &Workspace, which: &Which, setup: bool, progress: &Progress, tally: &mut Tally) {
+    match controls::run(workspace, which, setup, progress).await {
         Ok(judged) => {
             for (id, outcome) in judged {
                 tally.check(progress, &format!("control {id}"), async { outcome }).await;

@@ -4,6 +4,7 @@ pub(crate) mod kind;
 mod context;
 mod kubectl;
 mod ready;
+mod nodes;
 mod remains;
 mod shell;
 
@@ -11,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use futures::future::join_all;
 
 use machine::advice::advised;
 use machine::command::Command;
@@ -23,6 +25,7 @@ use machine::container::Engine;
 use setup::Kind;
 
 pub(crate) use context::context;
+pub(crate) use nodes::Nodes;
 pub use ready::client;
 pub(crate) use shell::shell;
 
@@ -51,17 +54,21 @@ pub struct Cluster {
     kube_cache: PathBuf,
     /// What made it; `None` where it is the user's.
     kind: Option<Kind>,
+    /// Its nodes, which are containers of the same names; empty where it is the user's.
+    pub nodes: Vec<String>,
     /// Whether it was there before this run.
     pub reused: bool,
 }
 
-/// Brings up the lab's own cluster, or takes the one that is running when it is still what would be made now.
+/// Brings up the lab's own cluster, or takes the one that is running when it is still what would be made now: of so many
+/// nodes, or of as many as it happens to have.
 ///
 /// # Errors
 /// kind fails, or the cluster is not ready in time.
 pub(crate) async fn up(
     workspace: &Workspace,
     environment: &Environment,
+    nodes: Option<usize>,
     progress: &Progress,
 ) -> Result<Cluster> {
     let kind = environment.kind()?.clone();
@@ -69,53 +76,61 @@ pub(crate) async fn up(
     let task = progress.start("cluster");
     let mut cluster = Cluster::at(workspace, environment, &kind.engine.cluster, workspace.kubeconfig());
     cluster.kind = Some(kind.clone());
-    if !remains::containers(&kind.engine).await?.is_empty() {
+    cluster.nodes = remains::containers(&kind.engine).await?;
+    if !cluster.nodes.is_empty() {
         task.note("looks at the one that is there");
         if let Some(found) = answers(workspace, &kind).await
-            && found.is_current
+            && found.made_from == kind::fingerprint(&kind, nodes.unwrap_or(cluster.nodes.len()))
         {
             cluster.server_version = found.version;
             cluster.kubectl = kubectl::fitting(workspace, environment, &cluster.server_version).await?;
             cluster.reused = true;
-            task.done(&format!("Kubernetes {}, the one that was running", cluster.server_version));
+            task.done(&format!("{}, the one that was running", cluster.told()));
             return Ok(cluster);
         }
         task.note("removes the one that was left");
     }
     remains::remove(&kind.engine, &workspace.kubeconfig()).await?;
     kind.node_image.fetch(&kind.engine, &task).await?;
-    kind::create(&kind, workspace, |line| {
+    let nodes = nodes.unwrap_or(1);
+    kind::create(&kind, nodes, workspace, |line| {
         let line = line.trim_matches(|c: char| !c.is_alphanumeric());
         if !line.is_empty() {
             task.note(line);
         }
     })
     .await?;
+    cluster.nodes = remains::containers(&kind.engine).await?;
     let api = ready::client(&cluster.kubeconfig).await?;
     cluster.server_version = ready::server_version(&api).await?;
-    ready::wait(&api, Duration::from_secs(180), |waiting| task.note(waiting)).await?;
+    ready::wait(&api, nodes, Duration::from_secs(180), |waiting| task.note(waiting)).await?;
     cluster.kubectl = kubectl::fitting(workspace, environment, &cluster.server_version).await?;
-    task.done(&format!("Kubernetes {} by kind in {}", cluster.server_version, kind.engine.name()));
+    task.done(&format!("{} by kind in {}", cluster.told(), kind.engine.name()));
     Ok(cluster)
 }
 
 /// A running cluster of ours that is healthy.
 struct Found {
     version: String,
-    /// Whether it is what would be made now.
-    is_current: bool,
+    made_from: String,
 }
 
 async fn answers(workspace: &Workspace, kind: &Kind) -> Option<Found> {
     if !kind::export_kubeconfig(kind, workspace).await {
         return None;
     }
+    let names = remains::containers(&kind.engine).await.ok()?;
+    let nodes = names.len();
+    let api = ready::client(&workspace.kubeconfig()).await.ok()?;
+    if nodes > 1 {
+        // A run that was killed may have left some of them broken.
+        Nodes::of(kind.engine.clone(), names).mend(&api).await.ok()?;
+    }
     let look = async {
-        let api = ready::client(&workspace.kubeconfig()).await.ok()?;
         let version = ready::server_version(&api).await.ok()?;
-        let made_from = ready::node_label(&api, &remains::node(&kind.engine), kind::MADE_FROM).await?;
-        ready::wait(&api, Duration::from_secs(15), |_| ()).await.ok()?;
-        Some(Found { version, is_current: made_from == kind::fingerprint(kind) })
+        let made_from = ready::node_label(&api, &remains::first_node(&kind.engine), kind::MADE_FROM).await?;
+        ready::wait(&api, nodes, Duration::from_secs(15), |_| ()).await.ok()?;
+        Some(Found { version, made_from })
     };
     tokio::time::timeout(Duration::from_secs(20), look).await.ok().flatten()
 }
@@ -144,10 +159,12 @@ pub async fn down(workspace: &Workspace, progress: &Progress) -> Result<()> {
 pub(crate) async fn running(workspace: &Workspace, environment: &Environment) -> Result<Option<Cluster>> {
     let kind = environment.kind()?.clone();
     kind.engine.prepare()?;
-    if remains::containers(&kind.engine).await?.is_empty() {
+    let nodes = remains::containers(&kind.engine).await?;
+    if nodes.is_empty() {
         return Ok(None);
     }
     let mut cluster = Cluster::at(workspace, environment, &kind.engine.cluster, workspace.kubeconfig());
+    cluster.nodes = nodes;
     let Some(found) = answers(workspace, &kind).await else {
         return Ok(None);
     };
@@ -166,9 +183,9 @@ pub(crate) async fn status(workspace: &Workspace, environment: &Environment) -> 
     let kind = environment.kind()?;
     if let Some(cluster) = running(workspace, environment).await? {
         let text = format!(
-            "Kubernetes {} is up, by kind {} in {} {}: {}, of {}\n\
+            "{} is up, by kind {} in {} {}: {}, of {}\n\
              next: cargo xtask shell, or export KUBECONFIG={}; cargo xtask cluster down removes it\n",
-            cluster.server_version,
+            cluster.told(),
             kind.tool.version,
             kind.engine.name(),
             kind.engine.version,
@@ -200,8 +217,16 @@ impl Cluster {
             helm_home: workspace.cache.join("helm"),
             kube_cache: workspace.cache.join("kube"),
             kind: None,
+            nodes: Vec::new(),
             reused: false,
         }
+    }
+
+    /// What it is, in a few words.
+    fn told(&self) -> String {
+        let nodes = self.nodes.len();
+        let several = if nodes > 1 { format!(" on {nodes} nodes") } else { String::new() };
+        format!("Kubernetes {}{several}", self.server_version)
     }
 
     /// A kubectl command for this cluster.
@@ -248,12 +273,12 @@ impl Cluster {
         ready::client(&self.kubeconfig).await
     }
 
-    /// Loads an image archive into the node, unless the node has it: `tag` in full, as containerd keeps it
+    /// Loads an image archive into the nodes, unless all have it: `tag` in full, as containerd keeps it
     /// (`localhost/counter:dev`, `docker.io/library/counter:dev`), `id` the digest of the image's configuration
     /// (`sha256:…`). True when it was loaded.
     ///
     /// # Errors
-    /// The node does not take it; the cluster is not made by kind here.
+    /// A node does not take it; the cluster is not made by kind here.
     pub async fn load_image(&self, archive: &Path, tag: &str, id: &str) -> Result<bool> {
         let Some(kind) = &self.kind else {
             bail!(advised(
@@ -261,7 +286,8 @@ impl Cluster {
                 "push it to a registry that the cluster reads, and name it in the chart's values"
             ));
         };
-        if self.node_image_id(kind, tag).await.is_some_and(|known| known == id) {
+        let known = join_all(self.nodes.iter().map(|node| image_id(kind, node, tag))).await;
+        if known.iter().all(|known| known.as_deref() == Some(id)) {
             return Ok(false);
         }
         kind.command()
@@ -269,7 +295,7 @@ impl Cluster {
             .arg(archive)
             .read()
             .await
-            .with_context(|| format!("the node does not take the image {tag}"))?;
+            .with_context(|| format!("the nodes do not take the image {tag}"))?;
         Ok(true)
     }
 
@@ -277,18 +303,16 @@ impl Cluster {
     pub(crate) async fn can_have(&self, image: &str) -> bool {
         let Some(kind) = &self.kind else { return true };
         let full = full_name(image);
-        let listed = ctr(kind, &["images", "list", "--quiet", &format!("name=={full}")]).read().await;
-        let pull = ctr(kind, &["images", "pull", &full]).deadline(Duration::from_secs(120));
+        let node = &remains::first_node(&kind.engine);
+        let listed = ctr(kind, node, &["images", "list", "--quiet", &format!("name=={full}")]).read().await;
+        let pull = ctr(kind, node, &["images", "pull", &full]).deadline(Duration::from_secs(120));
         listed.is_ok_and(|listed| !listed.trim().is_empty()) || pull.read().await.is_ok()
     }
 
-    /// The digest of the configuration of an image in the node: containerd tells that of its manifest only.
-    async fn node_image_id(&self, kind: &Kind, tag: &str) -> Option<String> {
-        let listed = ctr(kind, &["images", "list", &format!("name=={tag}")]).read().await.ok()?;
-        let manifest = listed.split_whitespace().find(|word| word.starts_with("sha256:"))?;
-        let manifest = ctr(kind, &["content", "get", manifest]).read().await.ok()?;
-        let manifest: serde_json::Value = serde_json::from_str(&manifest).ok()?;
-        manifest["config"]["digest"].as_str().map(str::to_owned)
+    /// Its nodes as what can break: several, and the lab's own.
+    pub(crate) fn nodes(&self) -> Option<Nodes> {
+        let kind = self.kind.as_ref().filter(|_| self.nodes.len() > 1)?;
+        Some(Nodes::of(kind.engine.clone(), self.nodes.clone()))
     }
 
     /// Removes the copy of a context of the user's.
@@ -305,10 +329,18 @@ impl Cluster {
     }
 }
 
-/// containerd's own tool in the node, about the images that the kubelet sees.
-fn ctr(kind: &Kind, args: &[&str]) -> Command {
-    let node = remains::node(&kind.engine);
-    let ctr = kind.engine.command().args(["exec", &node, "ctr", "--namespace", "k8s.io"]);
+/// The digest of the configuration of an image in a node: containerd tells that of its manifest only.
+async fn image_id(kind: &Kind, node: &str, tag: &str) -> Option<String> {
+    let listed = ctr(kind, node, &["images", "list", &format!("name=={tag}")]).read().await.ok()?;
+    let manifest = listed.split_whitespace().find(|word| word.starts_with("sha256:"))?;
+    let manifest = ctr(kind, node, &["content", "get", manifest]).read().await.ok()?;
+    let manifest: serde_json::Value = serde_json::from_str(&manifest).ok()?;
+    manifest["config"]["digest"].as_str().map(str::to_owned)
+}
+
+/// containerd's own tool in a node, about the images that the kubelet sees.
+fn ctr(kind: &Kind, node: &str, args: &[&str]) -> Command {
+    let ctr = kind.engine.command().args(["exec", node, "ctr", "--namespace", "k8s.io"]);
     ctr.args(args).deadline(Duration::from_secs(20))
 }
 
@@ -366,6 +398,7 @@ mod tests {
             helm_home: "/ours/helm".into(),
             kube_cache: "/ours/kube".into(),
             kind: None,
+            nodes: Vec::new(),
             reused: false,
         };
         for command in [cluster.kubectl(), cluster.helm()] {

@@ -183,11 +183,11 @@ fn differing(differences: &[String]) -> Exit {
 async fn cluster(workspace: &Workspace, action: ClusterAction, progress: &Progress) -> Result<Exit> {
     let environment = || setup::ensure(workspace, progress, Need::OwnCluster, None, false);
     match action {
-        ClusterAction::Up => {
+        ClusterAction::Up { nodes } => {
             let _alone = Lock::of_run(workspace)?;
             let environment = environment().await?;
             let started = Instant::now();
-            let up = interrupt::or(cluster::up(workspace, &environment, progress)).await;
+            let up = interrupt::or(cluster::up(workspace, &environment, nodes, progress)).await;
             if up.is_err() {
                 let _listening = interrupt::meanwhile("removing half a cluster");
                 // Half a cluster is of no use to anybody.

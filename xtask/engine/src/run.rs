@@ -26,7 +26,7 @@ use futures::StreamExt;
 use futures::future::join_all;
 use futures::stream::FuturesUnordered;
 use serde_json::{Value as Json, json};
-use tokio::sync::Semaphore;
+use tokio::sync::{RwLock, Semaphore};
 
 use crate::evidence::stale;
 use crate::failed;
@@ -43,7 +43,7 @@ use machine::progress::{Progress, Task};
 use model::expression::Scope;
 use model::failure::{Failure, TroubleSeen, Why};
 use model::record::{ClaimRecord, CommandRecord, ExperimentRecord, StepRecord, Verdict, millis};
-use model::spec::{Claim, Experiment};
+use model::spec::{Claim, ClusterNeeds, Experiment};
 
 /// Experiments that a core bears at the same time: they mostly wait, for pods to start and to stop.
 const JOBS_PER_CORE: usize = 4;
@@ -75,19 +75,27 @@ pub(crate) async fn experiments(
         }
     }
     let began = Instant::now();
-    let (watches, room) = tokio::join!(Watches::open(&access.client), Room::of(&access.client));
+    let several = access.nodes.is_some();
+    let (watches, room) = tokio::join!(Watches::open(&access.client, several), Room::of(&access.client));
     let watches = watches?;
     let room = room.unwrap_or_else(|error| {
         progress.say(&format!("  what the nodes can hold is not known: {error:#}"));
         Room::unbounded()
     });
     let places = Semaphore::new(jobs(args));
+    // Who breaks nodes has them alone.
+    let whole = RwLock::new(());
     // The longest first, so that none of them is left alone at the end; steps are what is known of length beforehand.
     chosen.sort_by_key(|(.., experiment)| std::cmp::Reverse(experiment.steps.len()));
     let runs = chosen.into_iter().map(|(of, subject, target, experiment)| {
         let mut task = progress.queue(subject.title(experiment));
-        let (watches, places, room) = (&watches, &places, &room);
+        let (watches, places, room, whole) = (&watches, &places, &room, &whole);
         async move {
+            let breaks = experiment.breaks_nodes();
+            let _alone = match breaks {
+                true => (Some(whole.write().await), None),
+                false => (None, Some(whole.read().await)),
+            };
             let _place = places.acquire().await;
             let ask = Ask::of(&target.objects, experiment);
             let taken = room.take(ask, namespaces).await;
@@ -112,8 +120,12 @@ pub(crate) async fn experiments(
                 commands: Vec::new(),
                 act: Act::at(Instant::now()),
             };
-            let mut record = run_one(experiment, bench, namespaces, &task).await;
+            let mut record = run_one(experiment, &subject.lab.spec.needs, bench, namespaces, &task).await;
             record.started_ms = started_ms;
+            let mended = match &access.nodes {
+                Some(nodes) if breaks => nodes.mend(&access.client).await,
+                _ => Ok(()),
+            };
             match screen::ended(&record) {
                 Ok(line) => task.done(&line),
                 Err(line) => task.fail(&line),
@@ -125,7 +137,7 @@ pub(crate) async fn experiments(
                 _ => Ok(()),
             };
             room.ended(ask, may_go.then_some(&record.namespace));
-            (of, record, released)
+            (of, record, mended.and(released))
         }
     });
     let mut runs: FuturesUnordered<_> = runs.collect();
@@ -167,6 +179,7 @@ fn refused(experiment: &Experiment, namespace: String, failure: &Failure, why: &
 /// One experiment from its empty namespace to its verdicts.
 async fn run_one(
     experiment: &Experiment,
+    cluster: &ClusterNeeds,
     mut bench: Bench<'_>,
     namespaces: &Namespaces,
     task: &Task,
@@ -174,7 +187,7 @@ async fn run_one(
     let timeline = Arc::clone(&bench.timeline);
     let mut steps = Vec::new();
     let end = tokio::time::Instant::now() + Duration::from_secs(experiment.timeout_s);
-    let done = match prepare(experiment, &bench, namespaces, end).await {
+    let done = match prepare(experiment, cluster, &bench, namespaces, end).await {
         Ok(None) => {
             let (client, namespace) = (bench.access.client.clone(), bench.namespace.clone());
             let gates = async {
@@ -223,6 +236,7 @@ async fn run_one(
 /// Makes the experiment's namespace, and finds out what the cluster has not that it needs.
 async fn prepare(
     experiment: &Experiment,
+    cluster: &ClusterNeeds,
     bench: &Bench<'_>,
     namespaces: &Namespaces,
     end: tokio::time::Instant,
@@ -230,6 +244,9 @@ async fn prepare(
     let (asked, client) = (Instant::now(), &bench.access.client);
     let prepared = tokio::time::timeout_at(end, async {
         let user = bench.target.release.user.as_deref();
+        if let Some(unmet) = needs::of_cluster(cluster, experiment, bench.access).await? {
+            return Ok(Some(unmet));
+        }
         namespaces.create(&bench.namespace, user, experiment.pod_security).await?;
         needs::unmet(&experiment.needs, bench.target, client, &bench.namespace).await
     });
@@ -415,6 +432,7 @@ experiments:
             kubectl,
             helm: Command::new("false"),
             kubernetes: "v1.37.0".to_owned(),
+            nodes: None,
             post_renderer: PostRenderer::pretended(),
             tools: Arc::new(Semaphore::new(4)),
         }

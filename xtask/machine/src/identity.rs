@@ -12,6 +12,9 @@ use crate::digest::sha256;
 /// Hexadecimal digits of a key: with the longest name that kind and the node add it still is a DNS label.
 const KEY_CHARS: usize = 8;
 
+/// How the names of the lab's own clusters begin, and so those of their nodes; a key follows.
+pub const CLUSTER: &str = "statefulset-lab-";
+
 /// A user, a host, and the cache that the two share with nobody: checkouts of one user have one cluster.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Identity {
@@ -43,8 +46,13 @@ impl Identity {
 
     /// Name of the lab's own cluster, and of the engine's network that it is in.
     pub fn cluster(&self) -> String {
-        format!("statefulset-lab-{}", self.key)
+        format!("{CLUSTER}{}", self.key)
     }
+}
+
+/// The name of a node without that of a cluster of ours, which differs from machine to machine.
+pub fn node(name: &str) -> &str {
+    name.strip_prefix(CLUSTER).and_then(|rest| rest.split_once('-')).map_or(name, |(_, node)| node)
 }
 
 /// `USER@HOST`, for people.
@@ -79,5 +87,12 @@ mod tests {
         let node = format!("{}-control-plane", identity.cluster());
         let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
         assert!(node.len() <= 63 && node.chars().all(fits), "{node}");
+    }
+
+    #[test]
+    fn a_node_of_ours_is_called_the_same_on_every_machine() {
+        assert_eq!(node("statefulset-lab-0123abcd-worker2"), "worker2");
+        assert_eq!(node("statefulset-lab-0123abcd-control-plane"), "control-plane");
+        assert_eq!(node("kind-worker"), "kind-worker");
     }
 }

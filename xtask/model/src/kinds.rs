@@ -27,6 +27,8 @@ pub enum Kind {
     Job,
     /// What a controller or the kubelet has to say.
     Event,
+    /// A machine that runs pods.
+    Node,
     /// No kind of Kubernetes': what became of our own watch of a kind.
     Watch,
 }
@@ -58,6 +60,9 @@ pub const WATCHED: [Watched; 9] = [
     watched(Kind::Job, "batch", "jobs", Some("jobs")),
     watched(Kind::Event, "", "events", None),
 ];
+
+/// Nodes: they belong to no namespace, and are watched only where a lab asks for several.
+pub const NODES: Watched = watched(Kind::Node, "", "nodes", Some("nodes"));
 
 const fn watched(
     kind: Kind,
@@ -114,6 +119,23 @@ pub enum Change {
     Reason(String),
 }
 
+/// What can be done to a node, as the lab file writes it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NodeAct {
+    /// Its processes stand still.
+    Pause,
+    /// They go on.
+    Resume,
+    /// It loses its power.
+    Stop,
+    /// It gets it back.
+    Start,
+    /// Nothing comes to it or leaves it by the network.
+    Cut,
+    /// Everything does again.
+    Join,
+}
+
 /// The kinds of steps, as the lab file writes them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
@@ -142,13 +164,17 @@ pub enum StepKind {
     Await,
     /// `hold`.
     Hold,
+    /// `node`.
+    Node,
 }
 
 impl StepKind {
     /// Whether a step of this kind may change what the timeline shows; `None` where its command decides.
     pub fn acts(self) -> Option<bool> {
         match self {
-            Self::Install | Self::Upgrade | Self::Uninstall | Self::Mend | Self::Hold => Some(true),
+            Self::Install | Self::Upgrade | Self::Uninstall | Self::Mend | Self::Hold | Self::Node => {
+                Some(true)
+            }
             Self::Run | Self::Exec => None,
             Self::Resolve | Self::Visit | Self::Observe | Self::Explain | Self::Await => Some(false),
         }

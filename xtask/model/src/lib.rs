@@ -11,7 +11,7 @@ pub mod field;
 pub mod settings;
 pub mod record;
 pub mod expression;
+pub mod verbs;
 pub mod spec;
 pub mod roles;
-pub mod verbs;
 pub mod load;

@@ -9,8 +9,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::expression::{CommandLine, Compiled, Expression, Template};
-use crate::kinds::StepKind;
+use crate::kinds::{NodeAct, StepKind};
 use crate::settings::Settings;
+use crate::verbs;
 
 /// A lab: what to install, what to do to it, and what must then be true.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
@@ -20,12 +21,35 @@ pub struct LabSpec {
     pub lab: String,
     /// The heading of reports.
     pub title: String,
+    /// What the cluster must be for all of its experiments.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub needs: ClusterNeeds,
     /// What is graded, and how many points each criterion is worth.
     pub rubric: Vec<Criterion>,
     /// What is installed for every experiment.
     pub target: TargetSpec,
     /// The experiments, in the order the page tells them. Each has a namespace of its own.
     pub experiments: Vec<Experiment>,
+}
+
+/// What a cluster must be. The lab's own is made so; on another one experiments are skipped and say what is missing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct ClusterNeeds {
+    /// How many nodes it has, that of the control plane counted. Of several, pods run on all but that one.
+    #[serde(default = "one")]
+    #[schemars(range(min = 1, max = 9))]
+    pub nodes: usize,
+}
+
+impl Default for ClusterNeeds {
+    fn default() -> Self {
+        Self { nodes: one() }
+    }
+}
+
+fn one() -> usize {
+    1
 }
 
 /// One line of the rubric. The points of its claims and of the page sections it asks for add up to its own.
@@ -180,6 +204,8 @@ pub enum Step {
     Await(Await),
     /// Watch for a while, and keep what happened meanwhile.
     Hold(Hold),
+    /// Break a node of the lab's own cluster, or mend it. What is still broken when the experiment ends is mended then.
+    Node(NodeStep),
 }
 
 impl Step {
@@ -198,6 +224,7 @@ impl Step {
             Self::Mend(_) => StepKind::Mend,
             Self::Await(_) => StepKind::Await,
             Self::Hold(_) => StepKind::Hold,
+            Self::Node(_) => StepKind::Node,
         }
     }
 
@@ -215,6 +242,7 @@ impl Step {
             Self::Mend(step) => step.name.as_deref(),
             Self::Await(step) => step.name.as_deref(),
             Self::Hold(step) => Some(&step.name),
+            Self::Node(step) => step.name.as_deref(),
         }
     }
 
@@ -283,6 +311,9 @@ pub struct Run {
     /// Exit status that is no failure of the step.
     #[serde(default)]
     pub status: i32,
+    /// Go on whatever the exit status: `status` tells.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub may_fail: bool,
     /// Deadline in seconds.
     #[serde(default = "default_command_timeout_s")]
     #[schemars(range(min = 1, max = 86_400))]
@@ -344,6 +375,17 @@ pub struct Visit {
     /// Requests to each pod, by position: `[3, 1, 2]`; the last number holds for those after it.
     #[serde(default = "once")]
     pub times: Vec<u32>,
+    /// The name of an `observe`: visit the pods where they were then, from inside their nodes, whatever has become of the
+    /// pods' objects and of the network between nodes. On the lab's own nodes alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub inside: Option<String>,
+}
+
+impl Visit {
+    /// Requests to the pod at a position.
+    pub fn times_of(&self, position: usize) -> u32 {
+        self.times.get(position).or(self.times.last()).copied().unwrap_or(1)
+    }
 }
 
 /// The objects of the namespace at one moment.
@@ -414,6 +456,59 @@ pub struct Hold {
     /// Length of the window in seconds.
     #[schemars(range(min = 1, max = 3600))]
     pub seconds: u64,
+}
+
+/// One thing done to a node: exactly one of its keys says what, and to which.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct NodeStep {
+    /// Name for expressions: `stdout`, `stderr`, `status`.
+    #[serde(rename = "as", default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Have its processes stand still.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pause: Option<Compiled<Template>>,
+    /// Have them go on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resume: Option<Compiled<Template>>,
+    /// Take its power away.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stop: Option<Compiled<Template>>,
+    /// Give it power again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start: Option<Compiled<Template>>,
+    /// Let nothing come to it or leave it by the network. What runs in it goes on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cut: Option<Compiled<Template>>,
+    /// Connect it again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub join: Option<Compiled<Template>>,
+}
+
+impl NodeStep {
+    /// What is to be done, each with the node that it is done to. A sound step has one.
+    pub fn acts(&self) -> impl Iterator<Item = (NodeAct, &'static str, &Compiled<Template>)> {
+        let acts = [
+            (NodeAct::Pause, "pause", &self.pause),
+            (NodeAct::Resume, "resume", &self.resume),
+            (NodeAct::Stop, "stop", &self.stop),
+            (NodeAct::Start, "start", &self.start),
+            (NodeAct::Cut, "cut", &self.cut),
+            (NodeAct::Join, "join", &self.join),
+        ];
+        acts.into_iter().filter_map(|(act, key, node)| Some((act, key, node.as_ref()?)))
+    }
+}
+
+impl Experiment {
+    /// Whether it does something to nodes: what else is on them then would suffer as well.
+    pub fn breaks_nodes(&self) -> bool {
+        self.steps.iter().any(|step| match step {
+            Step::Node(_) => true,
+            Step::Run(step) => step.command.get().is_ok_and(|line| verbs::about_nodes(line.words())),
+            _ => false,
+        })
+    }
 }
 
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {

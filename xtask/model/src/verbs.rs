@@ -39,6 +39,8 @@ const KUBECTL_CHANGES: &[&str] = &[
     "scale",
     "set",
 ];
+/// Words about a node. Only a lab that asks for several of its own may say them, and what they did is undone.
+const KUBECTL_NODES: &[&str] = &["cordon", "drain", "taint", "uncordon"];
 const HELM_READS: &[&str] = &["get", "history", "list", "ls", "show", "status", "template", "version"];
 const HELM_CHANGES: &[&str] = &["install", "lint", "rollback", "test", "uninstall", "upgrade"];
 /// Programs inside pods that change nothing, whatever follows them.
@@ -155,6 +157,12 @@ fn reads_inside(words: &[&str]) -> bool {
     }
 }
 
+/// Whether a command line does something to a node.
+pub fn about_nodes(words: &[Template]) -> bool {
+    let fixed = |at: usize| words.get(at).and_then(Template::fixed);
+    fixed(0) == Some("kubectl") && fixed(1).is_some_and(|verb| KUBECTL_NODES.contains(&verb))
+}
+
 /// Why a lab may not run a command line.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Refusal {
@@ -167,8 +175,10 @@ pub struct Refusal {
 /// Why a lab may not run a command line, if so: it has the experiment's namespace to itself, and nothing beside it.
 ///
 /// This keeps a lab that was written in good faith from what it did not mean. A lab is a program all the same: what
-/// it may do inside its namespace is enough for much that its reader would not want.
-pub fn refusal(words: &[Template]) -> Option<Refusal> {
+/// it may do inside its namespace is enough for much that its reader would not want. Where it has `nodes` of its own, it
+/// may drain them.
+pub fn refusal(words: &[Template], nodes: bool) -> Option<Refusal> {
+    let on_nodes = about_nodes(words);
     let refuse = |word: &str, says: String| Some(Refusal { word: word.to_owned(), says });
     let (tool, words) = words.split_first()?;
     let (tool, reads, changes) = match tool.fixed() {
@@ -179,7 +189,12 @@ pub fn refusal(words: &[Template]) -> Option<Refusal> {
     let Some(verb) = words.first().and_then(Template::fixed) else {
         return refuse("", format!("what {tool} shall do must stand right behind its name, as it is"));
     };
-    if !reads.contains(&verb) && !changes.contains(&verb) {
+    if on_nodes && !nodes {
+        let says =
+            format!("`{tool} {verb}` needs nodes of the lab's own: `needs: {{ nodes: 3 }}` asks for them");
+        return refuse(verb, says);
+    }
+    if !on_nodes && !reads.contains(&verb) && !changes.contains(&verb) {
         let mut known = [reads, changes].concat();
         known.sort_unstable();
         let says = format!("`{tool} {verb}` is nothing that a lab may run; it may {}", known.join(", "));
@@ -199,7 +214,7 @@ pub fn refusal(words: &[Template]) -> Option<Refusal> {
         }
         let mut kinds = literal.split(',').filter_map(|kind| kind.split(['/', '.']).next());
         let wide = kinds.find(|kind| CLUSTER_WIDE.contains(&kind.to_lowercase().as_str()));
-        if let Some(kind) = wide.filter(|_| tool == "kubectl" && !reads.contains(&verb)) {
+        if let Some(kind) = wide.filter(|_| tool == "kubectl" && !on_nodes && !reads.contains(&verb)) {
             return refuse(
                 literal,
                 format!("`{kind}` belongs to the whole cluster, and a lab changes none of it"),
@@ -281,7 +296,7 @@ mod tests {
     }
 
     fn refused(line: &str) -> Option<String> {
-        refusal(CommandLine::compile(line).unwrap().words()).map(|refusal| refusal.word)
+        refusal(CommandLine::compile(line).unwrap().words(), false).map(|refusal| refusal.word)
     }
 
     #[test]
@@ -329,5 +344,19 @@ mod tests {
         ] {
             assert_eq!(refused(line), None, "{line}");
         }
+    }
+
+    #[test]
+    fn a_node_is_drained_only_where_it_is_the_labs_own() {
+        let refused = |line: &str, nodes: bool| {
+            refusal(CommandLine::compile(line).unwrap().words(), nodes).map(|refusal| refusal.word)
+        };
+        for line in ["kubectl drain ${a} --ignore-daemonsets", "kubectl taint nodes ${a} a=b:NoExecute"] {
+            assert_eq!(refused(line, true), None, "{line}");
+            assert!(refused(line, false).is_some(), "{line}");
+            assert!(about_nodes(CommandLine::compile(line).unwrap().words()), "{line}");
+        }
+        assert_eq!(refused("kubectl delete node ${a}", true).as_deref(), Some("node"));
+        assert_eq!(refused("kubectl drain ${a} --kubeconfig=x", true).as_deref(), Some("--kubeconfig=x"));
     }
 }

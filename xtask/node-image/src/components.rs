@@ -14,10 +14,10 @@ use machine::pins;
 /// Where the binaries are in every image.
 const BIN: &str = "usr/local/bin";
 const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-/// The provisioner of the default StorageClass, its rights, and the class.
-pub(crate) const STORAGE_MANIFEST: &str = include_str!("../../tools/provisioner/manifest.yaml");
-/// What the manifest calls the provisioner's image.
-const PROVISIONER_IMAGE: &str = "localhost/statefulset-lab/provisioner:v1";
+/// The agent of each node, and its rights.
+pub(crate) const AGENT_MANIFEST: &str = include_str!("../../tools/node-agent/agent.yaml");
+/// What the manifest calls the agent's image.
+const AGENT_IMAGE: &str = "localhost/statefulset-lab/node-agent:v1";
 
 /// The image that holds a pod's namespaces open, as kind's containerd is told to call it.
 ///
@@ -84,8 +84,8 @@ pub(crate) fn images(
         layers: vec![layer],
         config: starts(entry),
     };
-    let provisioner = binary(dir, "provisioner", &parts.provisioner, &[])?;
-    images.push(single(PROVISIONER_IMAGE, provisioner, &format!("/{BIN}/provisioner")));
+    let agent = binary(dir, "node-agent", &parts.node_agent, &[])?;
+    images.push(single(AGENT_IMAGE, agent, &format!("/{BIN}/node-agent")));
     images.push(single(pause_image, pause_layer(dir, pause)?, "/pause"));
     Ok(images)
 }
@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn the_storage_manifest_starts_the_image_that_is_made_here() {
-        assert!(STORAGE_MANIFEST.contains(&format!("image: {PROVISIONER_IMAGE}\n")));
+    fn the_agents_manifest_starts_the_image_that_is_made_here() {
+        assert!(AGENT_MANIFEST.contains(&format!("image: {AGENT_IMAGE}\n")));
     }
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Result, anyhow};
 
 use machine::surroundings::Surroundings;
-use machine::tools::gomod::{CNI, CONTAINERD, COREDNS, ETCD, Go, KIND, KUBERNETES, Module, PROVISIONER};
+use machine::tools::gomod::{CNI, CONTAINERD, COREDNS, ETCD, Go, KIND, KUBERNETES, Module, NODE_AGENT};
 use machine::workspace::Workspace;
 
 /// What a node image is made of, as folders and files on this machine.
@@ -16,7 +16,7 @@ pub(crate) struct Parts {
     pub coredns: PathBuf,
     pub etcd: PathBuf,
     pub cni: PathBuf,
-    pub provisioner: PathBuf,
+    pub node_agent: PathBuf,
     /// Debian for the node.
     pub root: PathBuf,
     /// Debian's tools for kube-proxy.
@@ -56,7 +56,7 @@ impl Parts {
             coredns: built(&COREDNS)?,
             etcd: built(&ETCD)?,
             cni: built(&CNI)?,
-            provisioner: built(&PROVISIONER)?,
+            node_agent: built(&NODE_AGENT)?,
             root,
             proxy,
             kind: go.source(workspace, &KIND, "sigs.k8s.io/kind").await?,

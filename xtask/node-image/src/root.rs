@@ -5,32 +5,34 @@ use std::path::Path;
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
-use crate::components::STORAGE_MANIFEST;
+use crate::components::AGENT_MANIFEST;
 use crate::parts::{Parts, Site};
 use archive::{Layer, LayerWriter};
 use machine::pins;
 use machine::tools::gomod::{CNI, CONTAINERD, Module};
 
-/// Pods on the one node: a pair of interfaces each, addresses from the node's part of kind's default
-/// pod network. kindnetd, which does this for many nodes, is not to be had without a registry.
-/// No `portmap`: the lab's namespaces let no pod have a port of the node.
-const NETWORK: &str = r#"{
-  "cniVersion": "1.0.0",
-  "name": "lab",
-  "plugins": [
-    {
-      "type": "ptp",
-      "ipam": {
-        "type": "host-local",
-        "dataDir": "/run/cni-ipam-state",
-        "ranges": [[{ "subnet": "10.244.0.0/24" }]],
-        "routes": [{ "dst": "0.0.0.0/0" }]
-      },
-      "mtu": 1500
-    }
-  ]
-}
-"#;
+/// The network of the first node's pods: a pair of interfaces each, addresses from that node's part of kind's default pod
+/// network. The agent writes the same for the part of every other node. No `portmap`: the lab's namespaces let no pod
+/// have a port of the node.
+const NETWORK: &str = include_str!("../../tools/node-agent/network.json");
+/// Where it waits until it is known which node this is.
+const NETWORK_FILE: &str = "kind/10-lab.conflist";
+
+/// The first node needs nobody to tell it its part, which is always the same, and is ready the sooner.
+const FIRST_NETWORK: &str = "\
+[Unit]
+Description=Connect the pods of the first node
+Before=containerd.service kubelet.service
+ConditionHost=*-control-plane
+
+[Service]
+Type=oneshot
+RemainAfterExit=yes
+ExecStart=/bin/cp --no-clobber /kind/10-lab.conflist /etc/cni/net.d/
+
+[Install]
+WantedBy=multi-user.target
+";
 
 /// What leaves the pods' network leaves it under the node's address: one rule for all of them, as kindnetd has it,
 /// where `ptp` by itself would call iptables several times for each.
@@ -42,7 +44,7 @@ Before=kubelet.service
 [Service]
 Type=oneshot
 RemainAfterExit=yes
-ExecStart=/usr/sbin/iptables --wait --table nat --append POSTROUTING --source 10.244.0.0/24 ! --destination 10.244.0.0/16 --jump MASQUERADE
+ExecStart=/usr/sbin/iptables --wait --table nat --append POSTROUTING --source 10.244.0.0/16 ! --destination 10.244.0.0/16 --jump MASQUERADE
 
 [Install]
 WantedBy=multi-user.target
@@ -53,20 +55,12 @@ const KINDS_FILES: &str = "images/base/files";
 /// How containerd starts, in the node and among kind's files.
 const CONTAINERD_CONFIG: &str = "etc/containerd/config.toml";
 
-/// kind applies this manifest; the network above needs nothing of it.
-const NETWORK_MANIFEST: &str = "\
-apiVersion: v1
-kind: ConfigMap
-metadata:
-  name: lab-network
-  namespace: kube-system
-data:
-  network: pods are connected by ptp and host-local, see /etc/cni/net.d/10-lab.conflist in the node
-";
+/// What kind applies for storage: the class alone, whose volumes the agent makes.
+const STORAGE_MANIFEST: &str = include_str!("../../tools/node-agent/storage.yaml");
 
 /// What of this file ends up in the image, for its key.
 pub(crate) fn recipe() -> String {
-    format!("{NETWORK}{MASQUERADE}{NETWORK_MANIFEST}{STORAGE_MANIFEST}{}", config())
+    format!("{NETWORK}{FIRST_NETWORK}{MASQUERADE}{AGENT_MANIFEST}{STORAGE_MANIFEST}{}", config())
 }
 
 /// Makes the layer in `dir`.
@@ -92,7 +86,8 @@ pub(crate) fn layer(parts: &Parts, containerd_config: &str, base_spec: &str, dir
     // What `systemctl enable` and `systemctl mask` do. systemd-binfmt would change the host's kernel.
     let units = "etc/systemd/system";
     layer.text(&format!("{units}/masquerade.service"), 0o644, MASQUERADE)?;
-    for unit in ["kubelet", "containerd", "undo-mount-hacks", "masquerade"] {
+    layer.text(&format!("{units}/first-network.service"), 0o644, FIRST_NETWORK)?;
+    for unit in ["kubelet", "containerd", "undo-mount-hacks", "masquerade", "first-network"] {
         layer.link(
             &format!("{units}/multi-user.target.wants/{unit}.service"),
             &format!("/{units}/{unit}.service"),
@@ -103,9 +98,10 @@ pub(crate) fn layer(parts: &Parts, containerd_config: &str, base_spec: &str, dir
         .folder("etc/kubernetes", 0o755)?
         .folder("etc/kubernetes/manifests", 0o755)?
         .text("etc/containerd/cri-base.json", 0o644, base_spec)?
-        .text("etc/cni/net.d/10-lab.conflist", 0o644, NETWORK)?
+        .folder("etc/cni/net.d", 0o755)?
+        .text(NETWORK_FILE, 0o644, NETWORK)?
         .text("kind/version", 0o644, pins::KUBERNETES)?
-        .text("kind/manifests/default-cni.yaml", 0o644, NETWORK_MANIFEST)?
+        .text("kind/manifests/default-cni.yaml", 0o644, AGENT_MANIFEST)?
         .text("kind/manifests/default-storage.yaml", 0o644, STORAGE_MANIFEST)?;
     layer.finish("what kind and Kubernetes put into a node")
 }

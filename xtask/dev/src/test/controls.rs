@@ -79,36 +79,57 @@ struct Edit {
     replace: String,
 }
 
-/// Runs the lab against the broken charts that are named, or `all` of them, and judges each by its name. The cluster
-/// is kept.
+/// Which of them are run.
+pub(super) enum Which {
+    /// Those whose lab does with one node. The others have the nodes to themselves, one after the other.
+    OfOneNode,
+    /// Those of these names, all of these labs, or `all`.
+    Named(Vec<String>),
+}
+
+/// Runs the labs against broken charts and judges each by its name: those that need one node first, and of each number of
+/// nodes all on one cluster. The last one is kept.
 ///
 /// # Errors
 /// The controls can't be read, a claim has none, a name is nobody's, or the lab could not run.
 pub(super) async fn run(
     workspace: &Workspace,
-    named: &[String],
+    which: &Which,
     setup: bool,
     progress: &Progress,
 ) -> Result<Vec<(String, Result<Outcome>)>> {
     let mut controls = all(workspace)?;
-    if named != ["all"] {
-        if let Some(name) = named.iter().find(|name| controls.iter().all(|(_, control)| control.id != **name))
-        {
-            let ids: Vec<&str> = controls.iter().map(|(_, control)| control.id.as_str()).collect();
-            return Err(
-                BadInput(format!("no control is called `{name}`\nthere are: {}", ids.join(", "))).into()
-            );
+    match which {
+        Which::OfOneNode => controls.retain(|(lab, _)| lab.spec.needs.nodes == 1),
+        Which::Named(named) if *named == ["all"] => {}
+        Which::Named(named) => {
+            let is =
+                |(lab, control): &(Lab, Control), name: &String| control.id == *name || lab.spec.lab == *name;
+            if let Some(name) = named.iter().find(|name| !controls.iter().any(|control| is(control, name))) {
+                let ids: Vec<&str> = controls.iter().map(|(_, control)| control.id.as_str()).collect();
+                return Err(BadInput(format!(
+                    "no control and no lab is called `{name}`\nthere are: {}",
+                    ids.join(", ")
+                ))
+                .into());
+            }
+            controls.retain(|control| named.iter().any(|name| is(control, name)));
         }
-        controls.retain(|(_, control)| named.contains(&control.id));
     }
     let folder = workspace.lab.join("controls");
-    let subjects = controls.iter().map(|(lab, control)| subject(lab, control, &folder));
-    let subjects: Vec<Subject> = subjects.collect::<Result<_>>()?;
     let args = RunArgs { keep: true, setup, ..RunArgs::default() };
-    let findings =
-        engine::run(workspace, &args, &subjects, &[], progress, |_, findings| Ok(findings)).await?;
-    let judged = controls.iter().zip(&findings);
-    Ok(judged.map(|((_, control), finding)| (control.id.clone(), judge(control, finding))).collect())
+    let nodes = |(lab, _): &(Lab, Control)| lab.spec.needs.nodes;
+    controls.sort_by_key(nodes);
+    let mut judged = Vec::new();
+    for alike in controls.chunk_by(|one, other| nodes(one) == nodes(other)) {
+        let subjects = alike.iter().map(|(lab, control)| subject(lab, control, &folder));
+        let subjects: Vec<Subject> = subjects.collect::<Result<_>>()?;
+        let findings =
+            engine::run(workspace, &args, &subjects, &[], progress, |_, findings| Ok(findings)).await?;
+        let pairs = alike.iter().zip(&findings);
+        judged.extend(pairs.map(|((_, control), finding)| (control.id.clone(), judge(control, finding))));
+    }
+    Ok(judged)
 }
 
 /// The controls of every lab, each with its lab.

@@ -41,7 +41,7 @@ const READS: usize = 4;
 pub(super) async fn run(workspace: &Workspace, program: &Path) -> Result<Outcome> {
     let direct = Kubeconfig::read_from(workspace.kubeconfig())?;
     let past = engine::client(&workspace.kubeconfig()).await?;
-    let watches = Watches::open(&past).await?;
+    let watches = Watches::open(&past, false).await?;
     // To the lab this cluster is one of somebody else's.
     let namespace = namespace_name("proxy", None, "cut", Some(&workspace.identity()));
     let seen = watches.timeline(&namespace);

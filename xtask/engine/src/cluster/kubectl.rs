@@ -46,7 +46,7 @@ async fn copy_out(environment: &Environment, to: &Path) -> Result<()> {
     let at = || format!("cannot write {}", to.display());
     std::fs::create_dir_all(to.parent().unwrap_or(Path::new("."))).with_context(at)?;
     let unfinished = to.with_extension("unfinished");
-    let from = format!("{}:/usr/bin/kubectl", remains::node(&environment.kind()?.engine));
+    let from = format!("{}:/usr/bin/kubectl", remains::first_node(&environment.kind()?.engine));
     let copy = environment.kind()?.engine.command().args(["cp", &from]).arg(&unfinished);
     copy.read().await.context("the node does not give its kubectl away")?;
     std::fs::rename(&unfinished, to).with_context(at)

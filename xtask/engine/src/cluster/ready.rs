@@ -1,12 +1,15 @@
-//! Waits until a cluster has what the lab needs: an API, a Ready node, names, and a default StorageClass.
+//! Waits until a cluster has what the lab needs: an API, Ready nodes, names, and a default StorageClass.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::pin::pin;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
-use futures::StreamExt;
-use k8s_openapi::api::apps::v1::Deployment;
+use futures::future::{BoxFuture, select_ok};
+use futures::{FutureExt, StreamExt};
+use k8s_openapi::api::apps::v1::{DaemonSet, Deployment};
+use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Node;
 use k8s_openapi::api::storage::v1::StorageClass;
 use kube::api::ListParams;
@@ -46,30 +49,90 @@ pub(super) async fn node_label(client: &Client, node: &str, label: &str) -> Opti
     node.metadata.labels?.remove(label)
 }
 
-/// Waits for a cluster that kind has just made. `waiting` is told what is missing.
+/// Waits for a cluster of so many nodes that kind has just made. `waiting` is told what is missing.
 ///
 /// # Errors
 /// Something is not there by the deadline; the error names it and what was seen last.
-pub(super) async fn wait(client: &Client, deadline: Duration, waiting: impl Fn(&str)) -> Result<()> {
-    let nodes = Api::<Node>::all(client.clone());
+pub(super) async fn wait(
+    client: &Client,
+    count: usize,
+    deadline: Duration,
+    waiting: impl Fn(&str),
+) -> Result<()> {
     let classes = Api::<StorageClass>::all(client.clone());
     let names = Api::<Deployment>::namespaced(client.clone(), "kube-system");
-    let storage = Api::<Deployment>::namespaced(client.clone(), "local-path-storage");
     let ready = async {
-        let node = until(nodes, watcher::Config::default(), "a Ready node", deadline, node_is_ready);
+        let node = nodes(client, count, deadline);
         let class =
             until(classes, watcher::Config::default(), "a default StorageClass", deadline, is_default);
         tokio::try_join!(node, class)?;
         waiting("waits for CoreDNS and the volume provisioner");
-        let named = |name: &str| watcher::Config::default().fields(&format!("metadata.name={name}"));
         let names = until(names, named("coredns"), "CoreDNS", deadline, is_available);
-        let storage =
-            until(storage, named("local-path-provisioner"), "the volume provisioner", deadline, is_available);
-        tokio::try_join!(names, storage)?;
+        tokio::try_join!(names, storage(client, count, deadline))?;
         Ok(())
     };
-    waiting("waits for the node to be Ready");
+    waiting(if count == 1 { "waits for the node to be Ready" } else { "waits for the nodes to be Ready" });
     ready.await
+}
+
+/// Waits until so many nodes are Ready.
+///
+/// # Errors
+/// They are not by the deadline.
+pub(super) async fn nodes(client: &Client, count: usize, deadline: Duration) -> Result<()> {
+    let mut ready = BTreeSet::new();
+    let all_ready = |node: &Node| are_ready(&mut ready, node, count);
+    let what = if count == 1 { "Ready node" } else { "Ready nodes enough" };
+    until(Api::<Node>::all(client.clone()), watcher::Config::default(), what, deadline, all_ready).await
+}
+
+/// Waits until a node says something: its kubelet renews a Lease.
+/// <https://kubernetes.io/docs/concepts/architecture/leases/#node-heart-beats>
+///
+/// # Errors
+/// It does not by the deadline.
+pub(super) async fn alive(client: &Client, node: &str, deadline: Duration) -> Result<()> {
+    let leases = Api::<Lease>::namespaced(client.clone(), "kube-node-lease");
+    let mut first = None;
+    // Nodes and this machine may disagree about the time; that it changes is enough.
+    let renewed = |lease: &Lease| {
+        let now = lease.spec.as_ref().and_then(|spec| spec.renew_time.clone());
+        let before = first.get_or_insert_with(|| now.clone());
+        if *before == now { Err("the lease that was there".to_owned()) } else { Ok(()) }
+    };
+    until(leases, named(node), &format!("sign of life of {node}"), deadline, renewed).await
+}
+
+/// Waits for who makes volumes: the Deployment of kind's own node image, or the agents of the nodes made here.
+async fn storage(client: &Client, count: usize, deadline: Duration) -> Result<()> {
+    let kinds = Api::<Deployment>::namespaced(client.clone(), "local-path-storage");
+    let ours = Api::<DaemonSet>::namespaced(client.clone(), "kube-system");
+    let what = "the volume provisioner";
+    let on_all = |agents: &DaemonSet| {
+        let ready = agents.status.as_ref().map_or(0, |status| status.number_ready);
+        let all = usize::try_from(ready).is_ok_and(|ready| ready >= count);
+        if all { Ok(()) } else { Err(format!("agents are ready on {ready} of {count} nodes")) }
+    };
+    let kinds = until(kinds, named("local-path-provisioner"), what, deadline, is_available);
+    let ours = until(ours, named("node-agent"), what, deadline, on_all);
+    let either: [BoxFuture<'_, Result<()>>; 2] = [kinds.boxed(), ours.boxed()];
+    select_ok(either).await.map(drop)
+}
+
+fn named(name: &str) -> watcher::Config {
+    watcher::Config::default().fields(&format!("metadata.name={name}"))
+}
+
+/// Whether so many nodes are Ready, now that this one was seen: `names` are those that were.
+fn are_ready(names: &mut BTreeSet<String>, node: &Node, count: usize) -> Result<(), String> {
+    let name = node.metadata.name.clone().unwrap_or_default();
+    if let Err(says) = node_is_ready(node) {
+        names.remove(&name);
+        return Err(format!("{name}: {says}"));
+    }
+    names.insert(name);
+    let ready = names.len();
+    if ready >= count { Ok(()) } else { Err(format!("{ready} of {count} nodes are Ready")) }
 }
 
 /// Waits for an object for which `holds` is `Ok`; its error says what is seen instead.
@@ -78,7 +141,7 @@ async fn until<K>(
     config: watcher::Config,
     what: &str,
     deadline: Duration,
-    holds: impl Fn(&K) -> Result<(), String>,
+    mut holds: impl FnMut(&K) -> Result<(), String>,
 ) -> Result<()>
 where
     K: kube::Resource + Clone + std::fmt::Debug + Send + serde::de::DeserializeOwned + 'static,
@@ -167,6 +230,22 @@ mod tests {
         assert_eq!(node_is_ready(&node("True")), Ok(()));
         assert_eq!(node_is_ready(&node("False")), Err("kubelet says".to_owned()));
         assert!(node_is_ready(&Node::default()).is_err());
+    }
+
+    #[test]
+    fn all_nodes_are_ready_when_the_last_one_is_and_none_has_gone_back() {
+        let node = |name: &str, status: &str| -> Node {
+            serde_json::from_value(serde_json::json!({"metadata": {"name": name},
+                "status": {"conditions": [{"type": "Ready", "status": status}]}}))
+            .unwrap()
+        };
+        let mut names = BTreeSet::new();
+        let mut all = |name, status| are_ready(&mut names, &node(name, status), 2);
+        assert!(all("a", "True").is_err());
+        assert!(all("a", "True").is_err(), "it was counted");
+        assert!(all("a", "False").is_err());
+        assert!(all("b", "True").is_err());
+        assert_eq!(all("a", "True"), Ok(()));
     }
 
     #[test]

@@ -12,8 +12,8 @@ use machine::container::{Engine, EngineKind};
 /// The label that kind gives the containers of a cluster.
 const CLUSTER_LABEL: &str = "io.x-k8s.kind.cluster";
 
-/// The name of the node, which is also that of its container and the label of its volume.
-pub(super) fn node(engine: &Engine) -> String {
+/// The name of the first node, which is also that of its container and the label of its volume.
+pub(super) fn first_node(engine: &Engine) -> String {
     format!("{}-control-plane", engine.cluster)
 }
 
@@ -42,7 +42,7 @@ pub(super) async fn remove(engine: &Engine, kubeconfig: &Path) -> Result<bool> {
         rm.args(&containers).read().await?;
     }
     // With podman, kind makes the node's volume itself before the container.
-    let volumes = list(engine, &["volume", "ls", "--format", "{{.Name}}"], &node(engine)).await?;
+    let volumes = volumes(engine).await?;
     if !volumes.is_empty() {
         engine.command().args(["volume", "rm", "--force"]).args(&volumes).read().await?;
     }
@@ -88,6 +88,15 @@ fn makes_our_cluster(arguments: &[u8], cluster: &str) -> bool {
         pairs.any(|found| found == [pair[0].as_bytes(), pair[1].as_bytes()])
     };
     program.ends_with(b"kind") && has(["create", "cluster"]) && has(["--name", cluster])
+}
+
+/// The volumes of our cluster's nodes: each bears the name of its node as a label, with which that of the cluster begins.
+async fn volumes(engine: &Engine) -> Result<Vec<String>> {
+    let listed = engine.command().args(["volume", "ls", "--format", "{{.Name}} {{.Labels}}"]);
+    let listed = listed.deadline(Duration::from_secs(30)).read().await?;
+    let ours = format!("{}-", engine.cluster);
+    let of_ours = |line: &&str| line.contains(&ours);
+    Ok(listed.lines().filter(of_ours).filter_map(|line| line.split(' ').next()).map(str::to_owned).collect())
 }
 
 /// Names of the engine's objects that have a label.

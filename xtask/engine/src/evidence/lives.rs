@@ -1,25 +1,23 @@
-//! The lives of pods and volume claims, made of the transitions a watch saw.
+//! The lives of pods, volume claims and nodes, made of the transitions a watch saw.
 
 use std::collections::BTreeMap;
 
+use machine::identity;
 use model::kinds::{Change, Kind};
 use model::record::Transition;
 
-/// The lanes of a timeline: pods by name and ordinal, then volume claims.
+/// The lanes of a timeline: pods by name and ordinal, then volume claims, then the nodes that something happened to.
 ///
 /// `until_ms` is when the experiment ended: what lives then lives to the edge of the picture.
 pub(super) fn lanes(timeline: &[Transition], until_ms: u64) -> Vec<Lane> {
-    let mut lanes: BTreeMap<(bool, String, u64, String), Lane> = BTreeMap::new();
+    let mut lanes: BTreeMap<(usize, String, u64, String), Lane> = BTreeMap::new();
     for transition in timeline {
-        let is_pod = transition.kind == Kind::Pod;
-        if !is_pod && transition.kind != Kind::PersistentVolumeClaim {
-            continue;
-        }
+        let Some(rank) = LANES.iter().position(|kind| *kind == transition.kind) else { continue };
         let (stem, ordinal) = natural(&transition.name);
-        // Pods first; names by their ordinal, so that counter-10 stands below counter-2.
-        let lane = lanes.entry((!is_pod, stem, ordinal, transition.name.clone())).or_insert_with(|| Lane {
-            name: transition.name.clone(),
-            is_pod,
+        // Names by their ordinal, so that counter-10 stands below counter-2.
+        let lane = lanes.entry((rank, stem, ordinal, transition.name.clone())).or_insert_with(|| Lane {
+            name: identity::node(&transition.name).to_owned(),
+            kind: transition.kind,
             lives: Vec::new(),
         });
         lane.see(transition);
@@ -31,13 +29,16 @@ pub(super) fn lanes(timeline: &[Transition], until_ms: u64) -> Vec<Lane> {
     lanes
 }
 
+/// The kinds that have lanes, in their order.
+const LANES: [Kind; 3] = [Kind::Pod, Kind::PersistentVolumeClaim, Kind::Node];
+
 /// All lives under one name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Lane {
-    /// Name of the pod or volume claim.
+    /// Name of the object.
     pub name: String,
-    /// Whether it is a pod.
-    pub is_pod: bool,
+    /// What it is.
+    pub kind: Kind,
     /// A pod of a StatefulSet returns under its old name, as another life.
     pub lives: Vec<Life>,
 }
@@ -48,6 +49,8 @@ pub(super) struct Life {
     uid: String,
     /// Revision of a pod.
     pub revision: Option<String>,
+    /// The node that a pod is on.
+    pub node: Option<String>,
     /// Its phases, one after the other.
     pub spans: Vec<Span>,
     /// When its container was restarted, in milliseconds.
@@ -92,6 +95,11 @@ impl Phase {
 }
 
 impl Lane {
+    /// Whether it is that of a pod.
+    pub(super) fn is_pod(&self) -> bool {
+        self.kind == Kind::Pod
+    }
+
     fn see(&mut self, transition: &Transition) {
         let at = transition.at_ms;
         if self.lives.last().is_none_or(|life| life.uid != transition.uid) {
@@ -99,10 +107,16 @@ impl Lane {
             if let Some(before) = self.lives.last_mut() {
                 before.close(at);
             }
+            // A node was there before, and well: else nothing would have been tried with it.
+            let (phase, from_ms) = match self.kind {
+                Kind::Node => (Phase::Ready, 0),
+                _ => (Phase::Pending, at),
+            };
             self.lives.push(Life {
                 uid: transition.uid.clone(),
                 revision: None,
-                spans: vec![Span { phase: Phase::Pending, from_ms: at, until_ms: at }],
+                node: None,
+                spans: vec![Span { phase, from_ms, until_ms: at }],
                 restarts: Vec::new(),
                 open: true,
             });
@@ -110,6 +124,9 @@ impl Lane {
         let life = self.lives.last_mut().expect("a life was just seen");
         if transition.revision.is_some() {
             life.revision.clone_from(&transition.revision);
+        }
+        if transition.what == Change::Scheduled {
+            life.node.clone_from(&transition.detail);
         }
         life.see(&transition.what, at);
     }
@@ -202,7 +219,7 @@ mod tests {
         let (_, record) = fixture::passing();
         let lanes = lanes(&record.experiments[0].timeline, 11_000);
         let names: Vec<_> =
-            lanes.iter().map(|lane| (lane.name.as_str(), lane.is_pod, lane.lives.len())).collect();
+            lanes.iter().map(|lane| (lane.name.as_str(), lane.is_pod(), lane.lives.len())).collect();
         assert_eq!(
             names,
             [

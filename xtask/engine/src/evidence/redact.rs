@@ -11,6 +11,7 @@
 //! | `<hash-1>` | a hash in a generated name, as in `counter-6d4b9c7f8`; numbered like uids |
 //! | `<crashing>` | the status of a pod whose container keeps ending, and `<restarts>` how often it did |
 //! | `<long>` | a value too long to be kept whole |
+//! | `<cluster>` | the name of the lab's own cluster, with which those of its nodes begin |
 //! | `<digest>` | 64 hexadecimal digits |
 //! | `<version>` | a resourceVersion |
 //!
@@ -27,6 +28,7 @@ use regex::{Captures, Regex};
 use serde_json::Value;
 
 use super::table::Table;
+use machine::identity;
 use model::kinds::StepKind;
 use model::record::{CommandRecord, ExperimentRecord, Record};
 use model::text::{self, command_line};
@@ -191,7 +193,8 @@ impl Redactor {
 
     /// A line, whatever its columns.
     fn words(&mut self, line: &str) -> String {
-        let line = UID.replace_all(line, |found: &Captures| {
+        let line = CLUSTER.replace_all(line, "<cluster>");
+        let line = UID.replace_all(&line, |found: &Captures| {
             format!("<uid-{}>", number(self.unnumbered, &mut self.uids, &found[0]))
         });
         let line = DIGEST.replace_all(&line, "<digest>");
@@ -253,6 +256,8 @@ fn pattern(text: &str) -> Regex {
 
 static UID: LazyLock<Regex> =
     LazyLock::new(|| pattern(r"\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b"));
+static CLUSTER: LazyLock<Regex> =
+    LazyLock::new(|| pattern(&format!(r"\b{}[0-9a-f]{{8}}\b", identity::CLUSTER)));
 static DIGEST: LazyLock<Regex> = LazyLock::new(|| pattern(r"\b[0-9a-f]{64}\b"));
 // RFC 3339, Go's default form, RFC 1123, and asctime as helm prints it.
 static TIME: LazyLock<Regex> = LazyLock::new(|| {

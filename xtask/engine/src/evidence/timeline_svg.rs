@@ -3,11 +3,12 @@
 //! Plain SVG without scripts. Colours are those of Okabe and Ito, told apart by nearly everybody, and a letter
 //! stands in each bar beside them; phases differ by height and pattern, so the picture also works in grey.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
 use super::acts::{Act, acts};
 use super::lives::{Lane, Life, Phase, lanes};
+use model::kinds::Kind;
 use model::record::{ExperimentRecord, Record};
 use model::text::{escaped, shortened};
 
@@ -24,7 +25,7 @@ pub(crate) fn experiment(experiment: &ExperimentRecord) -> String {
     canvas.acts(&acts, top, bottom);
     let end = canvas.legend(&lanes, bottom + 34.0);
     let end = canvas.act_list(&acts, end + 8.0);
-    let pods = lanes.iter().filter(|lane| lane.is_pod).count();
+    let pods = lanes.iter().filter(|lane| lane.is_pod()).count();
     let says = format!(
         "{pods} pods over {:.1} s. {}",
         experiment.duration_ms as f64 / 1000.0,
@@ -41,7 +42,7 @@ pub(crate) fn run(record: &Record) -> String {
     let mut all = Vec::new();
     for experiment in &record.experiments {
         let mut lanes = lanes(&experiment.timeline, experiment.duration_ms);
-        lanes.retain(|lane| lane.is_pod);
+        lanes.retain(|lane| lane.is_pod());
         for life in lanes.iter_mut().flat_map(|lane| &mut lane.lives) {
             life.shift(experiment.started_ms);
         }
@@ -90,7 +91,7 @@ const COLOURS: usize = 6;
 const STYLE: &str = include_str!("timeline_svg.css");
 
 fn lane_height(lane: &Lane, compact: bool) -> f64 {
-    match (lane.is_pod, compact) {
+    match (lane.is_pod(), compact) {
         (true, false) => 32.0,
         (true, true) => 15.0,
         (false, _) => 18.0,
@@ -100,7 +101,7 @@ fn lane_height(lane: &Lane, compact: bool) -> f64 {
 /// Each revision's place in the order in which it was first seen.
 fn revisions(lanes: &[Lane]) -> BTreeMap<String, usize> {
     let mut lives: Vec<&Life> =
-        lanes.iter().filter(|lane| lane.is_pod).flat_map(|lane| &lane.lives).collect();
+        lanes.iter().filter(|lane| lane.is_pod()).flat_map(|lane| &lane.lives).collect();
     lives.sort_by_key(|life| life.begins_ms());
     let mut found = BTreeMap::new();
     for revision in lives.iter().filter_map(|life| life.revision.as_ref()) {
@@ -137,6 +138,8 @@ struct Canvas {
     scale: f64,
     until_ms: u64,
     revisions: BTreeMap<String, usize>,
+    /// Whether it is told on which node a pod is: where there are several.
+    nodes: bool,
 }
 
 impl Canvas {
@@ -147,7 +150,10 @@ impl Canvas {
         let until_ms = until_ms.max(last).max(1);
         let scale = (WIDTH - left - RIGHT) / until_ms as f64;
         let id = id.chars().filter(|it| it.is_ascii_alphanumeric() || *it == '-').collect();
-        Self { out: String::new(), id, left, scale, until_ms, revisions: revisions(lanes) }
+        let nodes: BTreeSet<_> =
+            lanes.iter().flat_map(|lane| &lane.lives).filter_map(|life| life.node.as_ref()).collect();
+        let nodes = nodes.len() > 1;
+        Self { out: String::new(), id, left, scale, until_ms, revisions: revisions(lanes), nodes }
     }
 
     fn x(&self, at_ms: u64) -> f64 {
@@ -222,7 +228,7 @@ impl Canvas {
             let height = lane_height(lane, compact);
             let middle = y + height / 2.0;
             let name = escaped(&shortened(&lane.name, 28));
-            let (class, size) = match (lane.is_pod, compact) {
+            let (class, size) = match (lane.is_pod(), compact) {
                 (true, false) => ("", 12),
                 (true, true) => ("dim", 10),
                 (false, _) => ("dim", 11),
@@ -232,10 +238,10 @@ impl Canvas {
                 "<text class=\"{class}\" font-size=\"{size}\" x=\"{right:.0}\" y=\"{baseline:.1}\" text-anchor=\"end\">{name}</text>"
             ));
             for life in &lane.lives {
-                if lane.is_pod {
-                    self.pod(lane, life, middle, height - if compact { 4.0 } else { 8.0 });
-                } else {
-                    self.volume(lane, life, middle);
+                match lane.kind {
+                    Kind::Pod => self.pod(lane, life, middle, height - if compact { 4.0 } else { 8.0 }),
+                    Kind::Node => self.pod(lane, life, middle, height - 6.0),
+                    _ => self.volume(lane, life, middle),
                 }
             }
             y += height;
@@ -245,12 +251,18 @@ impl Canvas {
     fn pod(&mut self, lane: &Lane, life: &Life, middle: f64, full: f64) {
         let place = life.revision.as_ref().and_then(|revision| self.revisions.get(revision)).copied();
         let class = place.map_or("none".to_owned(), |place| format!("r{}", place % COLOURS));
-        let revision = life.revision.as_deref().unwrap_or("no revision");
+        let told = match (lane.kind, &life.revision, &life.node) {
+            (Kind::Node, ..) => String::new(),
+            (_, revision, node) => {
+                let node = node.iter().filter(|_| self.nodes).map(|node| format!(", on {node}"));
+                format!(", {}{}", revision.as_deref().unwrap_or("no revision"), node.collect::<String>())
+            }
+        };
         for span in &life.spans {
             let (x, width) =
                 (self.x(span.from_ms), ((span.until_ms - span.from_ms) as f64 * self.scale).max(1.0));
             let words = format!(
-                "{}, {}, {:.2}–{:.2} s, {revision}",
+                "{}, {}, {:.2}–{:.2} s{told}",
                 lane.name,
                 span.phase.says(),
                 span.from_ms as f64 / 1000.0,
@@ -269,15 +281,15 @@ impl Canvas {
             ));
         }
         let start = life.spans.iter().find(|span| span.phase == Phase::Ready).or(life.spans.first());
-        if let (Some(place), Some(span)) = (place, start)
-            && full > 12.0
-            && (span.until_ms - span.from_ms) as f64 * self.scale > 14.0
-        {
-            let (x, y) = (self.x(span.from_ms) + 4.0, middle + 3.5);
-            self.put(format_args!(
-                "<text class=\"letter\" x=\"{x:.1}\" y=\"{y:.1}\">{}</text>",
-                letter(place)
-            ));
+        let Some(span) = start.filter(|_| full > 12.0) else { return };
+        let room = (span.until_ms - span.from_ms) as f64 * self.scale;
+        let letter = place.filter(|_| room > 14.0).map(|place| letter(place).to_string());
+        let node =
+            life.node.clone().filter(|node| self.nodes && node.chars().count() as f64 * LETTER + 20.0 < room);
+        let words: Vec<String> = letter.into_iter().chain(node).collect();
+        if !words.is_empty() {
+            let (x, y, words) = (self.x(span.from_ms) + 4.0, middle + 3.5, escaped(&words.join(" ")));
+            self.put(format_args!("<text class=\"letter\" x=\"{x:.1}\" y=\"{y:.1}\">{words}</text>"));
         }
     }
 
@@ -323,7 +335,7 @@ impl Canvas {
         let mut names: Vec<(usize, String)> =
             self.revisions.iter().map(|(name, place)| (*place, name.clone())).collect();
         names.sort();
-        let volumes = lanes.iter().any(|lane| !lane.is_pod);
+        let volumes = lanes.iter().any(|lane| lane.kind == Kind::PersistentVolumeClaim);
         let restarts = lanes.iter().flat_map(|lane| &lane.lives).any(|life| !life.restarts.is_empty());
         let names: Vec<String> = names.into_iter().map(|(_, name)| name).collect();
         let end = self.legend_of(names.len(), Some(&names), y);
@@ -335,7 +347,7 @@ impl Canvas {
         }
         if lanes
             .iter()
-            .filter(|lane| lane.is_pod)
+            .filter(|lane| lane.is_pod())
             .flat_map(|lane| &lane.lives)
             .any(|life| life.revision.is_none())
         {

@@ -11,6 +11,7 @@ use kube::api::{Api, ListParams};
 use serde_json::{Value as Json, json};
 use tokio::sync::Semaphore;
 
+use crate::cluster::Nodes;
 use crate::lab::post_render::PostRenderer;
 use crate::lab::target::Target;
 use crate::run::timeline::Timeline;
@@ -34,6 +35,8 @@ pub struct Access {
     pub helm: Command,
     /// What the API server is a version of, as it says.
     pub kubernetes: String,
+    /// The nodes, where they are the lab's own and several: steps may break them.
+    pub nodes: Option<Nodes>,
     /// The way to have objects changed by Helm.
     pub(crate) post_renderer: PostRenderer,
     /// Tools that run at the same time: each is a process of its own on the machine's few cores.

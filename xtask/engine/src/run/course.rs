@@ -84,7 +84,8 @@ impl Course {
     ) -> Result<()> {
         let Self { build, cluster, install, experiments, ended } = self;
         let build = build.run(session.image(progress));
-        let (image, cluster) = tokio::try_join!(build, cluster.run(session.cluster(progress)))?;
+        let nodes = subjects.iter().map(|subject| subject.lab.spec.needs.nodes).max().unwrap_or(1);
+        let (image, cluster) = tokio::try_join!(build, cluster.run(session.cluster(nodes, progress)))?;
         let installed = install.run(session.install(cluster, image.as_ref(), subjects, progress)).await?;
         ended.resize_with(subjects.len(), Vec::new);
         let ran = run::experiments(subjects, installed, session.args, ended, progress);

@@ -1,14 +1,38 @@
 //! What an experiment needs of the cluster: tried out on it, so that no table of versions can be wrong.
 
 use anyhow::{Result, anyhow, ensure};
-use kube::api::{Api, ApiResource, DynamicObject, GroupVersionKind, PostParams, TypeMeta};
+use k8s_openapi::api::core::v1::Node;
+use kube::api::{Api, ApiResource, DynamicObject, GroupVersionKind, ListParams, PostParams, TypeMeta};
 use serde_json::{Value as Json, json};
 
 use crate::lab::target::Target;
+use crate::run::bench::Access;
 use crate::transient;
 use model::field;
 use model::kinds::is_name;
-use model::spec::Need;
+use model::spec::{ClusterNeeds, Experiment, Need};
+
+/// What a cluster that isn't the lab's own lacks for a lab or an experiment, as a sentence; the lab's own is made as it is
+/// wanted.
+///
+/// # Errors
+/// Its nodes may not be listed.
+pub(super) async fn of_cluster(
+    needs: &ClusterNeeds,
+    experiment: &Experiment,
+    access: &Access,
+) -> Result<Option<String>> {
+    if access.nodes.is_some() || needs.nodes < 2 {
+        return Ok(None);
+    }
+    if experiment.breaks_nodes() {
+        return Ok(Some("it breaks nodes, which is done on the lab's own cluster alone".to_owned()));
+    }
+    let (nodes, all) = (Api::<Node>::all(access.client.clone()), ListParams::default());
+    let there = transient::read("list the nodes", || nodes.list(&all)).await?.items.len();
+    let wanted = needs.nodes;
+    Ok((there < wanted).then(|| format!("it needs {wanted} nodes, and this cluster has {there}")))
+}
 
 /// The first need that the cluster does not meet, as a sentence; none when it meets all.
 ///

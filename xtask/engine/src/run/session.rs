@@ -74,13 +74,13 @@ impl<'a> Session<'a> {
         Ok(Some(image))
     }
 
-    /// Starts the lab's cluster, or reaches the one that was named.
+    /// Starts the lab's cluster, of so many nodes, or reaches the one that was named.
     ///
     /// # Errors
     /// When it does not come up or does not answer.
-    pub async fn cluster(&self, progress: &Progress) -> Result<Cluster> {
+    pub async fn cluster(&self, nodes: usize, progress: &Progress) -> Result<Cluster> {
         match &self.args.cluster {
-            ClusterArg::Kind => cluster::up(self.workspace, self.environment, progress).await,
+            ClusterArg::Kind => cluster::up(self.workspace, self.environment, Some(nodes), progress).await,
             ClusterArg::Context(name) => {
                 cluster::context(self.workspace, self.environment, name, progress).await
             }
@@ -111,6 +111,7 @@ impl<'a> Session<'a> {
             kubectl: cluster.kubectl().dir(&self.workspace.root),
             helm: cluster.helm().dir(&self.workspace.root),
             kubernetes: cluster.server_version.clone(),
+            nodes: cluster.nodes(),
             post_renderer: PostRenderer::install(&self.workspace.lab.join("helm"), &cluster.helm.version)?,
             tools: Arc::new(Semaphore::new(cores * TOOLS_PER_CORE)),
         };
@@ -168,6 +169,14 @@ impl<'a> Session<'a> {
                     &error.context(advised("the cluster is still there", "cargo xtask cluster down")),
                 )
             }));
+        }
+        if own
+            && self.args.keep
+            && let Some(Installed { access: Access { client, nodes: Some(nodes), .. }, .. }) =
+                &course.install.value
+        {
+            // An experiment that was interrupted has not mended what it broke.
+            left.extend(nodes.mend(client).await.err().map(|error| format!("{error:#}")));
         }
         if !own
             && !self.args.keep

@@ -5,11 +5,13 @@ mod run;
 mod exec;
 mod beside;
 mod resolve;
+mod inside;
 mod visit;
 mod observe;
 mod explain;
 mod mend;
 mod await_;
+mod node;
 
 use std::time::{Duration, Instant};
 
@@ -39,6 +41,7 @@ pub(crate) async fn perform(step: &Step, bench: &mut Bench<'_>) -> Result<Json> 
         Step::Mend(step) => mend::mend(step, bench).await,
         Step::Await(step) => await_::await_(step, bench).await,
         Step::Hold(step) => hold(step.seconds, bench).await,
+        Step::Node(step) => node::node(step, bench).await,
     }
 }
 
@@ -67,6 +70,11 @@ pub(crate) fn told(step: &Step, bench: &Bench<'_>) -> (String, Option<Duration>)
         Step::Mend(step) => (format!("as {} says", step.from), None),
         Step::Await(step) => (step.until.text().to_owned(), Some(step.timeout_s)),
         Step::Hold(step) => (step.name.clone(), Some(step.seconds)),
+        Step::Node(step) => {
+            let acts: Vec<String> =
+                step.acts().map(|(_, key, node)| format!("{key} {}", text(node))).collect();
+            (acts.join(", "), None)
+        }
     };
     (format!("{} {what}", step.kind()), limit_s.map(Duration::from_secs))
 }

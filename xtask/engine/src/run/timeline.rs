@@ -10,9 +10,10 @@ use serde_json::Value as Json;
 use tokio::sync::watch;
 
 use crate::run::ledger::Ledger;
+use machine::identity;
 use model::condition::{self, text};
 use model::expression::Scope;
-use model::kinds::{Change, Kind, WATCHED};
+use model::kinds::{Change, Kind, NODES, WATCHED};
 use model::record::{Transition, millis};
 
 /// The objects of one namespace by kind and name, and their history.
@@ -90,6 +91,12 @@ impl Timeline {
         });
     }
 
+    /// Takes an object that was there before this timeline began.
+    pub fn knows(&self, kind: Kind, object: Json) {
+        let name = text(&object, "/metadata/name").to_owned();
+        self.update(|state| drop(state.objects.entry(kind).or_default().insert(name, object)));
+    }
+
     /// Takes note that an object is gone.
     pub fn deleted(&self, kind: Kind, object: &Json) {
         let (at_ms, name) = (self.now_ms(), text(object, "/metadata/name"));
@@ -165,7 +172,7 @@ impl Timeline {
     /// Those of the variables `pods`, `statefulsets`, …, each a map by name, and `timeline` that are named.
     pub fn variables(&self, names: &[String]) -> Scope {
         let mut scope = Scope::new();
-        for watched in WATCHED {
+        for watched in WATCHED.iter().chain([&NODES]) {
             if let Some(variable) = names.iter().find(|name| watched.variable == Some(name)) {
                 scope.insert(variable.clone(), Json::Object(self.objects(watched.kind)));
             }
@@ -343,7 +350,7 @@ fn changes(kind: Kind, old: &Json, new: &Json) -> Vec<(Change, Option<String>)> 
                 |pod: &Json, name: &str| pod.pointer("/status/phase").is_some_and(|phase| phase == name);
             let (was_ready, is_ready) = (condition_true(old), condition_true(new));
             if appeared("/spec/nodeName") {
-                found.push((Change::Scheduled, None));
+                found.push((Change::Scheduled, Some(identity::node(text(new, "/spec/nodeName")).to_owned())));
             }
             for (name, what) in
                 [("Running", Change::Running), ("Succeeded", Change::Succeeded), ("Failed", Change::Failed)]
@@ -396,12 +403,35 @@ fn changes(kind: Kind, old: &Json, new: &Json) -> Vec<(Change, Option<String>)> 
                 found.push((Change::Succeeded, None));
             }
         }
+        Kind::Node => {
+            let (was_ready, is_ready) = (condition_true(old), condition_true(new));
+            if is_ready && !was_ready {
+                found.push((Change::Ready, None));
+            }
+            if was_ready && !is_ready {
+                found.push((Change::Unready, None));
+            }
+            let (before, after) = (taints(old), taints(new));
+            if before != after {
+                found.push((Change::Changed, Some(after)));
+            }
+        }
         Kind::Service | Kind::ControllerRevision | Kind::Event | Kind::Watch => {}
     }
     found
 }
 
-/// The pod's own Ready condition, also while it is being deleted: `unready` is told when the kubelet says so.
+/// The taints of a node: what is not ready, unreachable or cordoned off bears one as well.
+/// <https://kubernetes.io/docs/concepts/scheduling-eviction/taint-and-toleration/>
+fn taints(node: &Json) -> String {
+    let taints = node.pointer("/spec/taints").and_then(Json::as_array).into_iter().flatten();
+    let mut told: Vec<String> =
+        taints.map(|taint| format!("{}:{}", text(taint, "/key"), text(taint, "/effect"))).collect();
+    told.sort();
+    told.join(", ")
+}
+
+/// The object's own Ready condition, also while it is being deleted: `unready` is told when the kubelet says so.
 fn condition_true(pod: &Json) -> bool {
     let conditions = pod.pointer("/status/conditions").and_then(Json::as_array);
     conditions

@@ -19,7 +19,7 @@ use tokio::task::JoinSet;
 use crate::run::timeline::Timeline;
 use crate::transient::{self, Pauses};
 use model::condition::text;
-use model::kinds::{Kind, WATCHED, Watched};
+use model::kinds::{Kind, NODES, WATCHED, Watched};
 
 /// How long the API server keeps a watch open before it ends it in good order.
 const WATCHED_S: u32 = 290;
@@ -33,20 +33,31 @@ pub struct Watches {
     _tasks: JoinSet<()>,
 }
 
-type Timelines = Arc<Mutex<HashMap<String, Arc<Timeline>>>>;
+type Timelines = Arc<Mutex<Open>>;
+
+/// The timelines by namespace, and the nodes as they are now: those belong to every timeline.
+#[derive(Debug, Default)]
+struct Open {
+    by_namespace: HashMap<String, Arc<Timeline>>,
+    nodes: HashMap<String, Json>,
+}
 
 impl Watches {
-    /// Opens the watches and returns when each has its first list: from then on nothing is missed.
+    /// Opens the watches, with one of the nodes where they are asked for, and returns when each has its first list: from
+    /// then on nothing is missed.
     ///
     /// # Errors
     /// When the API server does not answer a first list.
-    pub async fn open(client: &kube::Client) -> Result<Self> {
+    pub async fn open(client: &kube::Client, nodes: bool) -> Result<Self> {
         let timelines = Timelines::default();
-        let lists = WATCHED.iter().map(|watched| async {
+        let lists = WATCHED.iter().chain(nodes.then_some(&NODES)).map(|watched| async {
             let mut watch = Watch::new(client.clone(), watched, Arc::clone(&timelines));
             let what = format!("list {}", watch.resource.plural);
-            let version = transient::read(&what, || watch.list()).await?.metadata.resource_version;
-            watch.version = version;
+            let list = transient::read(&what, || watch.list()).await?;
+            watch.version = list.metadata.resource_version;
+            if watch.kind == Kind::Node {
+                lock(&timelines).nodes.extend(list.items.into_iter().map(named));
+            }
             anyhow::Ok(watch)
         });
         let mut tasks = JoinSet::new();
@@ -59,9 +70,19 @@ impl Watches {
     /// Begins the timeline of a namespace.
     pub fn timeline(&self, namespace: &str) -> Arc<Timeline> {
         let timeline = Arc::new(Timeline::begin());
-        lock(&self.timelines).insert(namespace.to_owned(), Arc::clone(&timeline));
+        let mut open = lock(&self.timelines);
+        open.nodes.values().for_each(|node| timeline.knows(Kind::Node, node.clone()));
+        open.by_namespace.insert(namespace.to_owned(), Arc::clone(&timeline));
         timeline
     }
+}
+
+/// An object with its name, and without what is of no use here: who wrote which field is half of an object.
+fn named(mut object: Json) -> (String, Json) {
+    if let Some(metadata) = object.get_mut("metadata").and_then(Json::as_object_mut) {
+        metadata.remove("managedFields");
+    }
+    (text(&object, "/metadata/name").to_owned(), object)
 }
 
 /// A watched kind as the API server knows it.
@@ -134,7 +155,10 @@ impl Watch {
                 }
                 WatchEvent::Deleted(object) => {
                     self.version = version_of(&object).or_else(|| self.version.take());
-                    if let Some(timeline) = self.timeline_of(&object) {
+                    if self.kind == Kind::Node {
+                        lock(&self.timelines).nodes.remove(text(&object, "/metadata/name"));
+                    }
+                    for timeline in self.timelines_of(&object) {
                         timeline.deleted(self.kind, &object);
                     }
                 }
@@ -159,7 +183,8 @@ impl Watch {
         }
         let version = list.metadata.resource_version.unwrap_or_default();
         let number = version.parse().unwrap_or(0);
-        for (namespace, timeline) in lock(&self.timelines).iter() {
+        for (namespace, timeline) in &lock(&self.timelines).by_namespace {
+            let namespace = if self.kind == Kind::Node { "" } else { namespace };
             timeline.relisted(self.kind, names.get(namespace).map_or(&[], Vec::as_slice), number);
         }
         Ok(version)
@@ -174,22 +199,28 @@ impl Watch {
         Request::new(DynamicObject::url_path(&self.resource, None))
     }
 
-    fn hand_out(&self, mut object: Json) {
-        if let Some(timeline) = self.timeline_of(&object) {
-            // Who wrote which field is half of an object and of no use here.
-            if let Some(metadata) = object.get_mut("metadata").and_then(Json::as_object_mut) {
-                metadata.remove("managedFields");
-            }
-            timeline.applied(self.kind, object);
+    fn hand_out(&self, object: Json) {
+        let (name, object) = named(object);
+        if self.kind == Kind::Node {
+            lock(&self.timelines).nodes.insert(name, object.clone());
+        }
+        let timelines = self.timelines_of(&object);
+        let Some((last, others)) = timelines.split_last() else { return };
+        others.iter().for_each(|timeline| timeline.applied(self.kind, object.clone()));
+        last.applied(self.kind, object);
+    }
+
+    /// That of its namespace, or all where it belongs to none.
+    fn timelines_of(&self, object: &Json) -> Vec<Arc<Timeline>> {
+        let open = lock(&self.timelines);
+        match self.kind {
+            Kind::Node => open.by_namespace.values().cloned().collect(),
+            _ => open.by_namespace.get(text(object, "/metadata/namespace")).cloned().into_iter().collect(),
         }
     }
 
-    fn timeline_of(&self, object: &Json) -> Option<Arc<Timeline>> {
-        lock(&self.timelines).get(text(object, "/metadata/namespace")).cloned()
-    }
-
     fn tell(&self, what: impl Fn(&Timeline, Kind)) {
-        for timeline in lock(&self.timelines).values() {
+        for timeline in lock(&self.timelines).by_namespace.values() {
             what(timeline, self.kind);
         }
     }
@@ -199,7 +230,7 @@ fn version_of(object: &Json) -> Option<String> {
     Some(text(object, "/metadata/resourceVersion").to_owned()).filter(|version| !version.is_empty())
 }
 
-fn lock(timelines: &Timelines) -> std::sync::MutexGuard<'_, HashMap<String, Arc<Timeline>>> {
+fn lock(timelines: &Timelines) -> std::sync::MutexGuard<'_, Open> {
     timelines.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -213,7 +244,7 @@ mod tests {
         let watched = WATCHED.iter().find(|watched| watched.kind == Kind::StatefulSet).unwrap();
         let timeline = Arc::new(Timeline::begin());
         let timelines = Timelines::default();
-        lock(&timelines).insert("lab".to_owned(), Arc::clone(&timeline));
+        lock(&timelines).by_namespace.insert("lab".to_owned(), Arc::clone(&timeline));
         // The fake's lists are empty, and of resourceVersion 1.
         let mut watch = Watch::new(Fake::serving(|_, _| None).client(), watched, timelines);
         assert!(!timeline.reached(Kind::StatefulSet, "counter", 1));

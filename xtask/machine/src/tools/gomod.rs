@@ -98,7 +98,7 @@ pub const CONTAINERD: Module = module(
     ],
     55,
 );
-/// The pods' network on the one node.
+/// The pods' network on a node.
 pub const CNI: Module = module(
     "cni",
     &[
@@ -108,11 +108,11 @@ pub const CNI: Module = module(
     ],
     6,
 );
-/// The default StorageClass' provisioner.
-pub const PROVISIONER: Module = module("provisioner", &["."], 10);
+/// Connects the pods of a node with those of the others, and makes the volumes that lie on it.
+pub const NODE_AGENT: Module = module("node-agent", &["."], 10);
 
 /// What a node image built here is made of, the longest build first.
-pub const NODE_MODULES: [&Module; 6] = [&KUBERNETES, &CONTAINERD, &COREDNS, &ETCD, &PROVISIONER, &CNI];
+pub const NODE_MODULES: [&Module; 6] = [&KUBERNETES, &CONTAINERD, &COREDNS, &ETCD, &NODE_AGENT, &CNI];
 
 /// A Go toolchain that can build them.
 #[derive(Debug, Clone)]

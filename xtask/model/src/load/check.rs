@@ -5,9 +5,9 @@ use std::collections::{BTreeSet, HashMap};
 use super::places::{Node, Place, Source};
 use super::{Problem, nearest};
 use crate::expression::{CEL_FUNCTIONS, Compile, Compiled, Expression, FUNCTIONS, Fault};
-use crate::kinds::{self, NAMESPACE_CHARS, is_name};
+use crate::kinds::{self, NAMESPACE_CHARS, StepKind, is_name};
 use crate::roles::Roles;
-use crate::spec::{Experiment, Install, LabSpec, Mend, Step, Uninstall};
+use crate::spec::{Experiment, Install, LabSpec, Mend, Step, Uninstall, Visit};
 use crate::verbs;
 
 /// Labs and experiments share a namespace's name.
@@ -49,7 +49,7 @@ pub(super) fn problems(spec: &LabSpec, file: &Source<'_>, root: &Node) -> Vec<Pr
     check.names(spec);
     check.points(spec);
     for (position, experiment) in spec.experiments.iter().enumerate() {
-        check.experiment(experiment, &format!("experiments/{position}"));
+        check.experiment(experiment, spec.needs.nodes, &format!("experiments/{position}"));
     }
     check.found
 }
@@ -221,12 +221,13 @@ impl Check<'_> {
     }
 
     /// Every expression compiles, and names only what was recorded before it.
-    fn experiment(&mut self, experiment: &Experiment, path: &str) {
+    fn experiment(&mut self, experiment: &Experiment, nodes: usize, path: &str) {
         let place = format!("experiment `{}`", experiment.id);
         // What is watched changes all the time: texts of commands read only what was recorded.
         let mut recorded = Known::default();
         recorded.add("target", Some(Roles::fields()));
-        let watched: Vec<&str> = kinds::variables().chain(["timeline"]).collect();
+        let several = (nodes > 1).then_some(kinds::NODES.variable).flatten();
+        let watched: Vec<&str> = kinds::variables().chain(several).chain(["timeline"]).collect();
         if experiment.steps.is_empty() {
             self.say(&format!("{path}/steps"), format!("{place} does nothing"));
         }
@@ -248,19 +249,32 @@ impl Check<'_> {
                 let text = Text { path: &format!("{path}/{key}"), text, label: &label };
                 self.expressions(text, made, if key == "until" { &all } else { &recorded });
             }
-            self.command(step, &path, &label);
-            if let Step::Mend(Mend { from, .. }) = step {
-                let explained = experiment.steps[..position].iter().filter_map(|step| match step {
-                    Step::Explain(step) => Some(step.name.as_str()),
-                    _ => None,
-                });
-                let explained: Vec<&str> = explained.collect();
-                if !explained.contains(&from.as_str()) {
-                    let hint = hint(from, &explained);
-                    self.say(
-                        &format!("{path}/from"),
-                        format!("{label}: no `explain` before is called `{from}`{hint}"),
-                    );
+            self.command(step, nodes > 1, &path, &label);
+            if let Step::Node(step) = step {
+                let acts: Vec<&str> = step.acts().map(|(_, key, _)| key).collect();
+                if acts.len() != 1 {
+                    let told = if acts.is_empty() { "nothing".to_owned() } else { acts.join(" and ") };
+                    let says = "of pause, resume, stop, start, cut and join exactly one is done to a node";
+                    self.say(&path, format!("{label}: {says}, here it is {told}"));
+                }
+                if nodes < 2 {
+                    let says = "it needs nodes of the lab's own: `needs: { nodes: 3 }` asks for them";
+                    self.say(&path, format!("{label}: {says}"));
+                }
+            }
+            let before = &experiment.steps[..position];
+            let refers = match step {
+                Step::Mend(Mend { from, .. }) => Some(("from", from, StepKind::Explain)),
+                Step::Visit(Visit { inside: Some(seen), .. }) => Some(("inside", seen, StepKind::Observe)),
+                _ => None,
+            };
+            if let Some((key, name, kind)) = refers {
+                let known = before.iter().filter(|step| step.kind() == kind).filter_map(Step::name);
+                let known: Vec<&str> = known.collect();
+                if !known.contains(&name.as_str()) {
+                    let hint = hint(name, &known);
+                    let says = format!("{label}: no `{kind}` before is called `{name}`{hint}");
+                    self.say(&format!("{path}/{key}"), says);
                 }
             }
             if let Step::Install(Install { release: Some(release), .. })
@@ -329,10 +343,10 @@ impl Check<'_> {
     }
 
     /// A command line that a lab may run.
-    fn command(&mut self, step: &Step, path: &str, label: &str) {
+    fn command(&mut self, step: &Step, nodes: bool, path: &str, label: &str) {
         let Step::Run(step) = step else { return };
         let Ok(line) = step.command.get() else { return };
-        if let Some(refusal) = verbs::refusal(line.words()) {
+        if let Some(refusal) = verbs::refusal(line.words(), nodes) {
             let text = Text { path: &format!("{path}/command"), text: step.command.text(), label };
             // Where it stands as it is; otherwise, with quotes in it, the place of the whole is told.
             let byte = text.text.find(&refusal.word).filter(|_| !refusal.word.is_empty());
@@ -368,9 +382,9 @@ fn fields(step: &Step) -> Option<Vec<&'static str>> {
     let of_command = ["stdout", "stderr", "status"];
     let mut fields: Vec<&str> = match step {
         Step::Install(_) | Step::Upgrade(_) => [&of_command[..], &["set"]].concat(),
-        Step::Uninstall(_) | Step::Run(_) | Step::Mend(_) => of_command.to_vec(),
+        Step::Uninstall(_) | Step::Run(_) | Step::Mend(_) | Step::Node(_) => of_command.to_vec(),
         Step::Explain(_) => vec!["troubles", "says", "mend", "stdout", "status"],
-        Step::Observe(_) => kinds::variables().collect(),
+        Step::Observe(_) => kinds::variables().chain(kinds::NODES.variable).collect(),
         Step::Await(_) => Vec::new(),
         Step::Hold(_) => vec!["events"],
         Step::Exec(_) | Step::Resolve(_) | Step::Visit(_) => return None,
@@ -387,6 +401,7 @@ fn texts(step: &Step) -> Vec<Held<'_>> {
         Step::Resolve(step) => listed("pods", &step.pods).chain(listed("names", &step.names)).collect(),
         Step::Visit(step) => listed("pods", &step.pods).chain([held("path", &step.path)]).collect(),
         Step::Await(step) => vec![held("until", &step.until)],
+        Step::Node(step) => step.acts().map(|(_, key, node)| held(key, node)).collect(),
         _ => Vec::new(),
     }
 }

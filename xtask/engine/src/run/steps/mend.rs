@@ -57,7 +57,7 @@ fn parts(line: &str, namespace: &str) -> Result<(Vec<String>, Option<String>)> {
     ensure!(ours, "`{line}` is not about the experiment's namespace");
     words.drain(1..3);
     let templates: Vec<Template> = words.iter().map(|word| Template::plain(word)).collect();
-    if let Some(refusal) = verbs::refusal(&templates) {
+    if let Some(refusal) = verbs::refusal(&templates, false) {
         bail!("`{line}`: {}", refusal.says);
     }
     Ok((words, input))

@@ -10,14 +10,20 @@ use serde_json::{Map, Value as Json};
 use crate::run::bench::Bench;
 use crate::run::watches;
 use crate::transient;
-use model::kinds::WATCHED;
+use model::kinds::{Kind, NODES, WATCHED};
 
 pub(super) async fn observe(bench: &Bench<'_>) -> Result<Json> {
-    let kinds = WATCHED.iter().filter_map(|watched| Some((watched.variable?, watches::resource(watched))));
+    let nodes = bench.access.nodes.as_ref().map(|_| &NODES);
+    let kinds = WATCHED.iter().chain(nodes);
+    let kinds =
+        kinds.filter_map(|watched| Some((watched.variable?, watched.kind, watches::resource(watched))));
     let kinds: Vec<_> = kinds.collect();
-    let lists = kinds.iter().map(|(variable, resource)| async {
-        let api: Api<DynamicObject> =
-            Api::namespaced_with(bench.access.client.clone(), &bench.namespace, resource);
+    let lists = kinds.iter().map(|(variable, kind, resource)| async {
+        let client = bench.access.client.clone();
+        let api: Api<DynamicObject> = match kind {
+            Kind::Node => Api::all_with(client, resource),
+            _ => Api::namespaced_with(client, &bench.namespace, resource),
+        };
         let asked = Instant::now();
         let (what, all) = (format!("list {} of {}", resource.plural, bench.namespace), ListParams::default());
         let objects = transient::read(&what, || api.list(&all)).await;

@@ -15,6 +15,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::lab::app::{files_below, number_in_files, whole};
 use crate::run::bench::Bench;
+use crate::run::steps::inside;
 use crate::transient::{self, Pauses};
 use machine::advice::advised;
 use machine::command::Output;
@@ -44,11 +45,18 @@ pub(super) async fn visit(step: &Visit, bench: &mut Bench<'_>) -> Result<Json> {
         },
         _ => (path.clone(), counts(step, &path)),
     };
+    let number = |answer: &Json| match &app {
+        Some(app) => app.number(answer).map_or(Json::Null, Json::from),
+        None => count(answer),
+    };
+    if let Some(seen) = &step.inside {
+        return inside::visit(step, seen, bench, number).await;
+    }
     let port = bench.target.roles.port.context("the chart names no port that could be visited")?;
     let api: Api<Pod> = Api::namespaced(bench.access.client.clone(), &bench.namespace);
     let timeline = &bench.timeline;
     let visits = pods.iter().enumerate().map(|(position, pod)| {
-        let times = step.times.get(position).or(step.times.last()).copied().unwrap_or(1);
+        let times = step.times_of(position);
         let visits = Visits { api: &api, pod, port, path: &path, counts, times };
         async move {
             let began = Instant::now();
@@ -58,10 +66,6 @@ pub(super) async fn visit(step: &Visit, bench: &mut Bench<'_>) -> Result<Json> {
         }
     });
     let visited = try_join_all(visits).await;
-    let number = |answer: &Json| match &app {
-        Some(app) => app.number(answer).map_or(Json::Null, Json::from),
-        None => count(answer),
-    };
     let reads_nothing = |answers: &Answers| answers.0.last().is_none_or(|answer| number(answer).is_null());
     let nothing = visited.as_ref().map_or(true, |visited| visited.iter().any(reads_nothing));
     if !counts && nothing && app.as_ref().is_some_and(|app| app.reads.is_none()) {

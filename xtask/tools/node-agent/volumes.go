@@ -1,7 +1,9 @@
-// The provisioner of the default StorageClass: a volume is a folder of the one node.
+// The volumes of the default StorageClass: each is a folder of one node.
 //
-// It goes by the name of kind's own and makes the same volumes, but makes and removes the folders itself. kind's
-// starts a pod for each, and where a dozen StatefulSets come and go side by side those pods were a third of all.
+// The class is called as kind's own and has the same volumes, but folders are made and removed right here. kind's
+// provisioner starts a pod for each, and where a dozen StatefulSets come and go side by side those pods were a third
+// of all.
+
 package main
 
 import (
@@ -9,22 +11,37 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/signal"
 	"path/filepath"
-	"syscall"
 
 	v1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
-	"k8s.io/client-go/rest"
 	"sigs.k8s.io/sig-storage-lib-external-provisioner/v13/controller"
 )
 
-const name = "rancher.io/local-path"
+const (
+	// provisioner is who makes the volumes, by the name that the class calls it.
+	provisioner = "rancher.io/local-path"
+	// selected is where the scheduler writes for which node it wants a volume.
+	selected = "volume.kubernetes.io/selected-node"
+)
 
 // folders makes and removes those of a node's volumes, and reaches nothing outside of their parent.
 type folders struct {
 	parent *os.Root
+	node   string
+}
+
+// ShouldProvision leaves other nodes' volumes to their agents. A claim that waits for no node gets its refusal from all.
+func (f folders) ShouldProvision(_ context.Context, claim *v1.PersistentVolumeClaim) bool {
+	node := claim.Annotations[selected]
+	return node == "" || node == f.node
+}
+
+// ShouldDelete is true of the volumes that lie on this node.
+func (f folders) ShouldDelete(_ context.Context, volume *v1.PersistentVolume) bool {
+	return equality.Semantic.DeepEqual(volume.Spec.NodeAffinity, only(f.node))
 }
 
 // Provision makes a folder that any user of a pod may write to: which one that will be, nobody knows yet.
@@ -84,37 +101,9 @@ func only(node string) *v1.VolumeNodeAffinity {
 	}}}}
 }
 
-// run provisions until it is told to stop; parent is the same folder here and on the node.
-func run(parent string) error {
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
-	defer stop()
-	root, err := os.OpenRoot(parent)
-	if err != nil {
-		return err
-	}
-	config, err := rest.InClusterConfig()
-	if err != nil {
-		return err
-	}
-	// The API server itself says when it is asked too much: client-go's five requests a second are two volumes.
-	config.QPS = -1
-	client, err := kubernetes.NewForConfig(config)
-	if err != nil {
-		return err
-	}
+// provision makes and removes volumes until the context ends.
+func provision(ctx context.Context, client kubernetes.Interface, folders folders) {
 	controller.NewProvisionController(
-		ctx, client, name, folders{root}, controller.LeaderElection(false),
+		ctx, client, provisioner, folders, controller.LeaderElection(false),
 	).Run(ctx)
-	return nil
-}
-
-func main() {
-	if len(os.Args) != 2 {
-		fmt.Fprintln(os.Stderr, "usage: provisioner FOLDER")
-		os.Exit(2)
-	}
-	if err := run(os.Args[1]); err != nil {
-		fmt.Fprintln(os.Stderr, "provisioner:", err)
-		os.Exit(1)
-	}
 }
