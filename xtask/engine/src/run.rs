@@ -131,8 +131,10 @@ pub(crate) async fn experiments(
                 Err(line) => task.fail(&line),
             }
             let may_go = subject.may_go(&record);
-            // Many charts side by side are more than a node bears when none of them goes.
             let released = match subject.name {
+                // What is left on a node suffers with what is tried on it next.
+                _ if breaks && may_go => namespaces.remove(&record.namespace).await,
+                // Many charts side by side are more than a node bears when none of them goes.
                 Some(_) if may_go => namespaces.release(&record.namespace).await,
                 _ => Ok(()),
             };
